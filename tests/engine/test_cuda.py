@@ -64,6 +64,7 @@ def check_each_run(
             expected = on_cpu[run_id]
             assert (segment.status, segment.step) == (expected.status, expected.step)
             assert segment.facts.device == "cuda:0"
+            assert segment.facts.gpu == torch.cuda.get_device_name()
             assert largest_difference(expected, segment) <= tolerance, run_id
             for name in ("initial_parameters_sha256", "first_batches_sha256"):
                 assert getattr(segment.facts, name) == getattr(expected.facts, name)
@@ -227,3 +228,22 @@ def test_what_is_captured() -> None:
         plan, dataset = small_plan(optimizers=[entry], seeds=2)
         learner = Engines(dataset, "float32", "cuda").build("stacked", plan.runs)
         assert learner.facts.captured is (name == "adam")
+
+
+def test_a_stack_that_was_begun_with_onednn_continues_without() -> None:
+    plan, dataset = small_plan(
+        problem={"dataset": "digits", "model": {"kind": "mlp", "hidden": [70]}},
+        optimizers=[{"rule": "adam", "lr": [0.001, 0.003]}],
+    )
+    (stack,) = pack(plan.runs, len(plan.runs))
+    first, second = (
+        Training(stack, Engines(dataset, "float32", device).build("stacked+onednn", stack))
+        for device in ("cpu", "cuda")
+    )
+    for _ in first.run(lambda step: step < 20):
+        pass
+    second.resume(first.checkpoint())
+    for _ in second.run():
+        pass
+    assert [segment.status for segment in second.segments()] == [Status.DONE] * 2
+    assert second.learner.facts.products == "default"

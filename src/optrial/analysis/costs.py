@@ -52,7 +52,7 @@ def cost_of(contender: Contender) -> Cost | None:
     training = finished(done, TRAINING_SECONDS)
     evaluation = [r.facts.seconds.evaluation / r.width for r in done if r.facts.seconds]
     steps = [max(1, record.step) for record in done]
-    trained_by = (f"{r.facts.engine or '?'}, {r.facts.device or '?'}" for r in done)
+    trained_by = (f"{r.facts.engine or '?'}, {r.facts.device_name or '?'}" for r in done)
     return Cost(
         name=contender.name,
         seconds=tuple(training),

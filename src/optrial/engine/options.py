@@ -173,6 +173,12 @@ def arithmetic_facts() -> RunFacts:
     )
 
 
+def device_facts(device: torch.device) -> RunFacts:
+    """Return the device, and the model of a GPU."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return RunFacts(device=str(device), gpu=gpu)
+
+
 def data_facts(spec: RunSpec, dataset: Dataset) -> RunFacts:
     """Return the facts needed to judge data and metrics, and to rebuild the model."""
     return RunFacts(

@@ -140,6 +140,7 @@ class RunFacts:
         git_dirty: whether the current folder had uncommitted changes.
         engine: the engine that trained the run.
         device: "cpu" or a CUDA device.
+        gpu: the model of that CUDA device, such as "NVIDIA H100 80GB HBM3".
         implementation: the code that computed the update rule.
         threads: number of CPU threads.
         stack_width: number of runs in the stack.
@@ -199,6 +200,7 @@ class RunFacts:
     git_dirty: bool | None = None
     engine: str | None = None
     device: str | None = None
+    gpu: str | None = None
     implementation: str | None = None
     threads: int | None = None
     stack_width: int | None = None
@@ -241,6 +243,11 @@ class RunFacts:
     stack_certificate: Certificate | None = None
     stack_neighbour: Certificate | None = None
     parity: Certificate | None = None
+
+    @property
+    def device_name(self) -> str | None:
+        """The model of the GPU, or the device."""
+        return self.gpu or self.device
 
     def __or__(self, other: RunFacts) -> RunFacts:
         """Return these facts, replaced by those that `other` has."""

@@ -249,3 +249,10 @@ def test_runs_of_a_finding_are_grouped_by_setting() -> None:
     assert finding.rule == "E16"
     assert sum(len(ids) for ids in finding.runs.values()) == len(sound().records)
     assert next(iter(finding.runs)) == "sgd lr=0.01"
+
+
+def test_two_models_of_gpus_are_two_devices() -> None:
+    study = sound().facts(device="cuda:0", gpu="NVIDIA A100").facts(by("adam"), gpu="NVIDIA H100")
+    (finding,) = study.audit().findings
+    assert finding.rule == "E16"
+    assert "device is NVIDIA A100 or NVIDIA H100" in finding.evidence

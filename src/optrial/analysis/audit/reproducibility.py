@@ -269,7 +269,7 @@ def flags_differ(context: Context) -> Iterator[Observation]:
             "deterministic_algorithms": r.facts.deterministic_algorithms,
             "cudnn_benchmark": r.facts.cudnn_benchmark,
             "precision": r.spec.precision,
-            "device": r.facts.device and r.facts.device.partition(":")[0],
+            "device": r.facts.gpu or (r.facts.device and r.facts.device.partition(":")[0]),
         },
     )
     if mixed:

@@ -86,7 +86,7 @@ def different_machines(context: Context) -> Iterator[Observation]:
     mixed = mixed_values(
         timed,
         lambda r: {
-            "device": r.facts.device,
+            "device": r.facts.device_name,
             "threads": r.facts.threads,
             "host": r.facts.host,
             "machine": r.facts.machine,
@@ -169,4 +169,4 @@ def compared_by_time(context: Context) -> Iterator[Observation]:
 def _place(record: Record) -> str:
     """Return the machine, device and threads of a run."""
     facts = record.facts
-    return f"{facts.host}, {facts.device}, {counted(facts.threads or 1, 'thread')}"
+    return f"{facts.host}, {facts.device_name}, {counted(facts.threads or 1, 'thread')}"

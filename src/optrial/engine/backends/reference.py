@@ -39,6 +39,7 @@ from optrial.engine.options import (
     arithmetic_facts,
     augmentation,
     data_facts,
+    device_facts,
     evaluation_draws,
     evaluation_extent,
     finish_of,
@@ -118,9 +119,9 @@ class ReferenceEngine(SoloEngine):
         self._evaluated_modules: dict[str, bool] = {}
         self._extents: dict[str, Extent] = {}  # by split, measured once
         self.facts = arithmetic_facts() | data_facts(spec, dataset) | gradient_facts(spec)
+        self.facts |= device_facts(first.device)
         self.facts |= RunFacts(
             engine="reference",
-            device=str(first.device),
             implementation=updates.implementation,
             decayed_share=updates.decayed_share,
             keeps_freed_memory=keep_freed_memory(),

@@ -43,6 +43,7 @@ from optrial.engine.options import (
     batch_order,
     data_facts,
     decayed_share,
+    device_facts,
     evaluation_draws,
     evaluation_extent,
     finish_of,
@@ -105,7 +106,8 @@ class StackedEngine:
         self.settings = specs[: self.shape[1]]
         first, train = specs[0], splits["train"]
         self.device, dtype = train.inputs.device, storage_dtype(first.precision)
-        self._onednn = onednn and has_onednn()  # a store may come from another machine
+        # A store may come from another machine, or from the CPU.
+        self._onednn = onednn and has_onednn() and self.device.type == "cpu"
         self._model = self._stacked_model(dataset)
         self._finishes = {name: finish_of(first, dataset, name) for name in splits}
         self._evaluated_modules: dict[str, bool] = {}
@@ -135,10 +137,9 @@ class StackedEngine:
         self._prepare_step(compiled=compiled, captured=captured)
         self.threads = threads_for(specs, dataset)
         self._at_evaluation_point = False
-        self.facts = arithmetic_facts() | data_facts(specs[0], dataset)
+        self.facts = arithmetic_facts() | data_facts(specs[0], dataset) | device_facts(self.device)
         self.facts |= RunFacts(
             engine="stacked",
-            device=str(self.device),
             products="onednn" if self._model.uses_onednn else "default",
             compiled=compiled,
             captured=self._captured is not None,

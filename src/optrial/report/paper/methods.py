@@ -238,7 +238,7 @@ def _corrections(compared: list[ProblemView]) -> Iterator[str]:
 
 
 def _software(view: StudyView) -> Iterator[str | Citation]:
-    devices = dict.fromkeys(r.facts.device for r in view.records if r.facts.device)
+    devices = dict.fromkeys(filter(None, (r.facts.device_name for r in view.records)))
     own, *others = versions_of(view)
     yield f"The study was run with {own}"
     yield Citation((OWN_KEY,))

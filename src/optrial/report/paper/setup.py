@@ -237,7 +237,7 @@ def setup_of(view: StudyView, problem: ProblemView) -> dict[str, str]:
         "folds": str(folds) if (folds := len({r.fold for r in records if r.fold})) else "",
         "runs": ", ".join(f"{count:,} {status}" for status, count in _statuses(records).items()),
         "engine": _distinct(r.facts.engine for r in records),
-        "device": _distinct(r.facts.device for r in records),
+        "device": _distinct(r.facts.device_name for r in records),
         "software": ", ".join(versions_of(view)),
     }
     return {label: text for label, text in texts.items() if text}
