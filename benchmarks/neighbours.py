@@ -1,6 +1,7 @@
 """Other programs that use the processor while a benchmark runs: neighbours.py training|spinning
 
-Each is a process that can be paused, so that contenders run with and without it alternately.
+Each is a process that can be paused, so that contenders run with and without it alternately, and
+that ends with the benchmark, even if that is killed.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ NEIGHBOURS = {
     "spinning": "a process that spins on one core",
 }
 _READY = "ready"
+_BENCHMARK = os.getppid()
 
 
 def train() -> None:
-    """Train an MLP on random samples for ever, with PyTorch's default threads."""
+    """Train an MLP with PyTorch's default threads, as long as the benchmark runs."""
     network = nn.Sequential(
         nn.Linear(784, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10)
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     inputs, targets = torch.randn(10_000, 784), torch.randint(0, 10, (10_000,))
     print(_READY, flush=True)
-    while True:
+    while os.getppid() == _BENCHMARK:
         for rows in torch.split(torch.randperm(len(inputs)), 128):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(network(inputs[rows]), targets[rows])
@@ -39,9 +41,9 @@ def train() -> None:
 
 
 def spin() -> None:
-    """Compute for ever on one core."""
+    """Compute on one core as long as the benchmark runs."""
     print(_READY, flush=True)
-    while True:
+    while os.getppid() == _BENCHMARK:
         pass
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from optrial.data import Dataset, Split
+from tests.faults.process import patience
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 MODULES = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
@@ -29,6 +32,28 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("importable")
 def test_module_is_imported(name: str) -> None:
     importlib.import_module(name)
+
+
+KILLED = """
+import os, signal, subprocess, sys
+
+neighbour = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE)
+neighbour.stdout.readline()
+print(neighbour.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize("name", ["training", "spinning"])
+def test_neighbours_end_with_a_benchmark_that_is_killed(name: str) -> None:
+    command = [sys.executable, "-c", KILLED, str(BENCHMARKS / "neighbours.py"), name]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    deadline = time.monotonic() + patience(20)
+    while Path(f"/proc/{ended.stdout.strip()}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.usefixtures("importable")
