@@ -20,7 +20,6 @@ from optrial.engine import (
     tensor_splits,
 )
 from optrial.engine.backends import cuda_graph, stacked
-from optrial.engine.learner import Steps
 from optrial.plan import pack
 from optrial.records import Segment
 from optrial.rules import RULES
@@ -157,8 +156,8 @@ def test_all_that_a_captured_step_reads_stays_where_it_is(
 ALL_PROBES = {"measure": list(PROBES), "every": {"steps": 1}, "per_layer": True}
 
 
-def transfers_without_data(steps: int, **changes: Any) -> tuple[Transfers, Steps]:
-    """Take steps on a device without data, after a first one, where only what is there is used."""
+def learner_without_data(**changes: Any) -> StackedEngine:
+    """Return an engine on a device without data, after a first step, where values are allowed."""
     plan, dataset = small_plan(**({"seeds": 2, "precision": "float64"} | changes))
     (stack,) = pack(plan.runs, len(plan.runs))
     with Transfers(strict=False):
@@ -166,14 +165,15 @@ def transfers_without_data(steps: int, **changes: Any) -> tuple[Transfers, Steps
         learner = StackedEngine(stack, dataset, splits)
         learner.start(1)
         learner.advance(1)
-    with Transfers(strict="probes" not in changes) as transfers:
-        return transfers, learner.advance(steps)
+    return learner
 
 
 def check_steps_stay_on_the_device(**changes: Any) -> None:
     """Batches, mask keys and rates go there and losses and metrics come back once for all steps."""
+    learner = learner_without_data(**changes)
     for steps in (1, 3):
-        transfers, _ = transfers_without_data(steps, **changes)
+        with Transfers(strict=True) as transfers:
+            learner.advance(steps)
         assert (transfers.sent, transfers.fetched) == (3, 2)
 
 
@@ -196,9 +196,11 @@ def test_a_step_of_every_model_needs_nothing_from_the_host(name: str, zero_grad:
 
 
 def test_every_probe_measures_on_the_device() -> None:
-    transfers, steps = transfers_without_data(
-        3, problem=MIXED["problem"], optimizers=MIXED["optimizers"], probes=ALL_PROBES
+    learner = learner_without_data(
+        problem=MIXED["problem"], optimizers=MIXED["optimizers"], probes=ALL_PROBES
     )
+    with Transfers(strict=False) as transfers:
+        steps = learner.advance(3)
     assert {name.partition("/")[0] for name in steps.probes} == set(PROBES)
     assert transfers.fetched == 2 + 3 * len(steps.probes)
 

@@ -45,6 +45,19 @@ def test_a_cluster_that_does_not_answer_is_refused(tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
+def test_a_cluster_that_starts_too_slowly_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray gives up after 30 s, on a machine with twenty times as much work as cores."""
+
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", slow)
+    with pytest.raises(EngineError, match=r"does not start .*timed out.*when the machine is less"):
+        run(tmp_path, "ray")
+
+
 def test_a_node_that_is_lost_changes_no_number(tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 

@@ -47,6 +47,8 @@ each of up to thirty tasks that die."""
 STRAGGLE_SECONDS = 20.0
 """Time after its driver in which a worker must end."""
 
+NOT_STARTED = "the Ray cluster on this machine does not start"
+
 WORDS: Mapping[str, Sequence[str]] = {
     "raise": ["the model"],
     "memory": ["MemoryError", "memory"],
@@ -77,14 +79,17 @@ def disturb(
 
     Args:
         stopped: called with the working folder when the driver is stopped.
-        check: returns what is wrong with the results in a folder after the first command.
+        check: returns what is wrong with the results in a folder after the first command. It is
+            not asked if nothing was trained, because Ray gives up after 30 s of starting a node.
     """
     folder = bench.folder(study)
     meanwhile = partial(stopped, folder) if stopped else None
     if RAY[-1] in options:
         fault = replace(fault, longest=LONGEST_ON_RAY)
     disturbed = bench.run(folder, fault, *options, stopped=meanwhile)
-    wrong = [*left_over(folder), *check(folder / RESULTS)]
+    wrong = left_over(folder)
+    if NOT_STARTED not in disturbed.err:
+        wrong += check(folder / RESULTS)
     result = bench.resumed(study, folder, disturbed, chance)
     bench.discard(folder)
     return result | wrong

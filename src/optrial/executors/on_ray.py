@@ -354,6 +354,6 @@ def _connect(address: str | None) -> None:
         way_out = (
             "start one with ray start --head, or leave address out, so that one starts here"
             if address
-            else "executor: processes needs no Ray"
+            else "run the study again when the machine is less busy, or use executor: processes"
         )
         raise EngineError(f"the Ray cluster {where} ({one_line(error)}); {way_out}.") from error
