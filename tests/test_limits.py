@@ -156,7 +156,7 @@ TEXTS = {
     "nesting beyond the stack": ("a: " + "[" * 100_000, ["50 levels"]),
     "digits": ("seeds: " + "9" * 5000, ["line 1", "5,000 digits"]),
     "a long text": ("notes: " + "x" * 300_000, ["200,000 characters"]),
-    "a long list": ("seeds: [" + "1," * 90_000 + "]", ["seeds"]),
+    "a long list": ("seeds: [" + "1," * 40_000 + "]", ["seeds"]),
     "keys": (f"{'k' * 50_000}: 1", ["line 1"]),
 }
 

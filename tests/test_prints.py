@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tests.conftest import Command
 from tests.small import small_keys
 
 LOUD = """
@@ -53,11 +53,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def optrial(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def in_a_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "optrial", *arguments],
         cwd=folder,
-        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -71,15 +70,19 @@ def test_standard_output_holds_results_alone(folder: Path) -> None:
         ("run", "study.yaml", "--out", "out", "--checkpoint-seconds", "0"),
         ("evaluate", "out", "--format", "json"),
     ):
-        ended = optrial(folder, *arguments)
+        ended = in_a_process(folder, *arguments)
         assert ended.returncode == 0, ended.stderr
         assert not [way for way in WAYS if way in ended.stdout]
         assert not [way for way in WAYS if way not in ended.stderr]
 
 
-def test_a_reason_of_several_runs_is_shown_once(folder: Path) -> None:
-    ended = optrial(folder, "run", "study.yaml", "--out", "out", FAILS="1")
-    assert ended.returncode == 1
-    lines = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+@pytest.mark.usefixtures("folder")
+def test_a_reason_of_several_runs_is_shown_once(
+    optrial: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILS", "1")
+    answer = optrial("run", "study.yaml", "--out", "out")
+    assert answer.status == 1
+    lines = [line for line in answer.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert lines[0].startswith("error: 3 runs (Failing lr=0.1 seed=0, Failing lr=0.2 seed=0, ")
