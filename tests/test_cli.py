@@ -488,6 +488,7 @@ def test_interrupted_from_the_keyboard(study: Path, tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     "OPTRIAL_DATA" not in os.environ, reason="OPTRIAL_DATA is not set: no MNIST here"
 )
@@ -495,8 +496,8 @@ def test_interrupted_from_the_keyboard(study: Path, tmp_path: Path) -> None:
     ("rule", "reported"),
     [
         ("adam", 0.9721),
-        pytest.param("sgd", 0.9560, marks=pytest.mark.slow),
-        pytest.param("momentum", 0.9763, marks=pytest.mark.slow),
+        ("sgd", 0.9560),
+        ("momentum", 0.9763),
     ],
 )
 def test_mnist_recipe_ends_at_the_reported_accuracies(

@@ -329,6 +329,7 @@ def test_a_cell_that_is_run_again_keeps_its_fingerprint(source: str) -> None:
     assert fingerprint(first) == fingerprint(second) == fingerprint(first)
 
 
+@pytest.mark.slow
 def test_every_process_computes_the_same(tmp_path: Path) -> None:
     """In another order, with another hash seed, where all addresses are others."""
     script = (

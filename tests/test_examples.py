@@ -28,6 +28,7 @@ NEEDS_DATA = pytest.mark.skipif(
 MOST_LINES = 24
 """Lines that a user writes for a task, without comments, docstrings and empty lines."""
 PACKAGES = {"foreign-optimizers.yaml": "pytorch_optimizer"}
+LONG = {"residual-cnn.yaml", "several-problems.yaml"}
 OUTCOMES = {
     "foreign-optimizers.yaml": ["adamw", "AdaBelief", "Adan", "RAdam", "8 done"],
     "house-prices.yaml": ["momentum", "adam", "prodigy", "7 done"],
@@ -51,7 +52,14 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runpy.run_path(name, run_name="__main__")
 
 
-@pytest.mark.parametrize("study", [study for study in STUDIES if study != HOMEWORK])
+@pytest.mark.parametrize(
+    "study",
+    [
+        pytest.param(study, marks=pytest.mark.slow) if study in LONG else study
+        for study in STUDIES
+        if study != HOMEWORK
+    ],
+)
 def test_studies_run(
     study: str, folder: Path, optrial: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_process_killed_from_outside_goes_on_with_the_same_stack(tmp_path: Path)
         assert [(r.stack, r.facts.parameters_sha256) for r in results.records] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stacks")
 def test_stack_that_killed_two_processes_is_halved(tmp_path: Path) -> None:
     for _ in range(2):

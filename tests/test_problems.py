@@ -46,6 +46,7 @@ def palindromes(length: int) -> np.ndarray:
     return train(plan.runs[0], dataset).curves["test_accuracy"].values
 
 
+@pytest.mark.slow
 def test_a_vanilla_rnn_forgets() -> None:
     """Length 5 is learnt; the longer the sequence, the less of its first digit is left."""
     short, middle, long = map(palindromes, (5, 10, 20))

@@ -62,6 +62,7 @@ def letters() -> pd.DataFrame:
     )
 
 
+LONG = {"housing.yaml", "letters.yaml"}
 STUDIES = {
     "census.yaml": Table(census, "15", "accuracy"),
     "housing.yaml": Table(housing, "Median House Value", "r2"),
@@ -98,7 +99,7 @@ def test_inputs_are_those_of_scikit_learn(study: str) -> None:
 
 @pytest.mark.parametrize(
     "study",
-    [pytest.param(s, marks=[pytest.mark.slow] * (s == "letters.yaml")) for s in STUDIES],
+    [pytest.param(s, marks=[pytest.mark.slow] * (s in LONG)) for s in STUDIES],
     indirect=True,
 )
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")  # it stops where the study stops

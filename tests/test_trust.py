@@ -255,6 +255,7 @@ def command(folder: Path, *arguments: str, path: Path | None = None) -> subproce
     )
 
 
+@pytest.mark.slow
 def test_no_command_but_evaluate_runs_what_a_store_names(
     folder: Path, module: Callable[[Path], str]
 ) -> None:

@@ -38,7 +38,7 @@ STATISTICS = {
     "fashion-mnist": ([0.2860], [0.3530]),
     "cifar-10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
 }
-IMAGES = list(FIRST_LABELS)
+IMAGES = ["mnist", "fashion-mnist", pytest.param("cifar-10", marks=pytest.mark.slow)]
 
 
 @cache
@@ -88,6 +88,7 @@ def test_statistics_are_the_ones_the_field_quotes(name: str) -> None:
     assert np.round(unit.std(1, dtype=np.float64), 4).tolist() == std
 
 
+@pytest.mark.slow
 def test_scaling_is_bit_equal_to_torchvision() -> None:
     """As ToTensor and Normalize compute: to float32, div(255), sub_(mean), div_(std)."""
     pixels = torch.from_numpy(unscaled("cifar-10").splits["train"].inputs[:2000]).to(torch.uint8)

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 arrays = {name: torch.from_numpy(array) for name, array in np.load(sys.argv[1]).items()}
 
 
-def main(optimizer, options, dropout, seed=3, batch_size=50, steps=100, every=20):
+def main(optimizer, options, dropout, seed=3, batch_size=50, steps=40, every=20):
     torch.manual_seed(seed)
     train_set = TensorDataset(arrays["train_x"], arrays["train_y"])
     test_set = TensorDataset(arrays["test_x"], arrays["test_y"])
@@ -87,7 +87,7 @@ def plan_of(ours: dict[str, Any], dropout: float) -> tuple[Plan, Dataset]:
             "model": {"kind": "mlp", "hidden": [20], "dropout": dropout},
         },
         batch_size=50,
-        budget={"steps": 100},
+        budget={"steps": 40},
         evaluate={"every": {"steps": 20}, "on": ["test"]},
         seeds=[3],
         rng="script",

@@ -77,10 +77,8 @@ def answer_of(module: str, *arguments: str) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if k else name for k, name in enumerate(WORKLOADS)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORKLOADS)
 def test_estimate_is_near_the_measured_peak(name: str) -> None:
     keys = WORKLOADS.get(name) or by("adam")
     answer = answer_of("tests.plan.peaks", json.dumps(LARGE | keys))

@@ -11,7 +11,7 @@ import pytest
 from optrial.keyed import signs
 from optrial.rules import RULES, Rule, apply_all, evaluation_point, initialise_all
 
-STEPS = 200
+STEPS = 100
 SHAPES = {
     "kernel": (2, 1, 2, 2),
     "kernel_bias": (2,),
@@ -26,7 +26,7 @@ IMAGES, TARGETS = (
 PATCHES = np.lib.stride_tricks.sliding_window_view(IMAGES, (2, 2), axis=(1, 2)).reshape(16, 4, 4)
 Arrays = dict[str, np.ndarray]
 
-# No setting at which training is chaotic: there 200 steps turn one rounding into 1e-4, and
+# No setting at which training is chaotic: there 100 steps turn one rounding into 1e-4, and
 # torch.optim is as far from itself.
 TRIED: dict[str, list[dict[str, Any]]] = {
     "sgd": [{"lr": 0.1}],

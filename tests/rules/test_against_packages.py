@@ -1,4 +1,4 @@
-"""Rules that torch.optim lacks take the same 200 steps as in the package pytorch_optimizer."""
+"""Rules that torch.optim lacks take the same steps as in the package pytorch_optimizer."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "values", "decay"), CASES)
-def test_same_200_steps(name: str, values: dict[str, Any], decay: tuple[float, str]) -> None:
+def test_same_steps(name: str, values: dict[str, Any], decay: tuple[float, str]) -> None:
     """Except adan, whose l2 is a division here, and adopt, which the package does not decay first.
 
     The first steps of adopt decay the weights only, and the package leaves those out.

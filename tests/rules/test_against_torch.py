@@ -1,4 +1,4 @@
-"""Every rule with a counterpart in torch.optim takes the same 200 steps as it, in float64."""
+"""Every rule with a counterpart in torch.optim takes the same steps as it, in float64."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def torch_train(
 
 
 @pytest.mark.parametrize(("name", "values", "decay"), CASES)
-def test_same_200_steps(name: str, values: dict[str, Any], decay: tuple[float, str]) -> None:
+def test_same_steps(name: str, values: dict[str, Any], decay: tuple[float, str]) -> None:
     counterpart = RULES[name].torch_optim
     assert counterpart is not None
     arguments = counterpart.arguments(values, *decay)

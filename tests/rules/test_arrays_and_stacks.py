@@ -23,7 +23,7 @@ from optrial.rules.arrays import as_array
 from tests.rules.network import relative_error
 from tests.tolerance import RULE_FLOAT32_STEP, RULE_FLOAT64
 
-RUNS, SHAPE, STEPS = 5, (4, 3), 100
+RUNS, SHAPE, STEPS = 5, (4, 3), 50
 WEIGHT_DECAYS = [0.0, 1e-3, 0.01, 0.1, 0.0]
 KINDS = ["l2", "decoupled"]
 DECOMPOSE = {"shampoo", "soap"}
