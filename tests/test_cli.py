@@ -425,7 +425,10 @@ def training(folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("command", [["list", "rules"], ["plan", "STUDY"], ["--version"]])
+@pytest.mark.parametrize(
+    "command",
+    [["list", "rules"], pytest.param(["plan", "STUDY"], marks=pytest.mark.slow), ["--version"]],
+)
 def test_a_full_disk_behind_the_output(study: Path, command: list[str]) -> None:
     """One message and exit status 2, wherever the output is written."""
     arguments = [str(study) if argument == "STUDY" else argument for argument in command]
@@ -472,6 +475,7 @@ def test_interrupted_before_training(
     assert answer.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_interrupted_from_the_keyboard(study: Path, tmp_path: Path) -> None:
     """Ctrl-C ends with 130 and names the command that continues."""
     command = [sys.executable, "-c", "from optrial.cli import main; main()", "run", str(study)]
