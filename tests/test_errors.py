@@ -135,6 +135,7 @@ def test_suggestions_are_bounded() -> None:
     assert suggest("adamm", ["adam", "sgd"]) == "Did you mean 'adam'? Allowed: adam, sgd."
     text = suggest("x" * 10**6, [f"name{i}" * 100 for i in range(1000)])
     assert text.endswith(" and 900 more.")
+    assert suggest("adam", []) == "There are none; leave it out."
     assert suggest(10**10_000, ["adam"]) == "Allowed: adam."
 
 

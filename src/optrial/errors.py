@@ -260,6 +260,8 @@ def suggest(name: object, allowed: Iterable[str]) -> str:
     One or two sentences that start with a capital: ``"Did you mean 'adam'? Allowed: ..."``.
     """
     choices = list(dict.fromkeys(allowed))
+    if not choices:
+        return "There are none; leave it out."
     text = name.lower() if isinstance(name, str) else shown(name)
     is_near = len(text) <= _VALUE_LENGTH  # comparing takes the product of the lengths
     near = difflib.get_close_matches(text, choices, n=1, cutoff=0.6) if is_near else []

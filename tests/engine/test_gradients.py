@@ -240,7 +240,9 @@ def test_both_resume_to_the_same_bits(engine: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"batch_size": 25, "accumulate": 3}, "does not divide the 7 batches of 25"),
+        ({"batch_size": 25, "accumulate": 3}, "does not divide the 7 batches of 25.*use 7, or an"),
+        ({"batch_size": 26, "accumulate": 3}, "use 7, or another batch_size, or drop_last: true"),
+        ({"batch_size": "full", "accumulate": 3}, "an epoch has one batch; leave it out"),
         ({"accumulate": 0}, "accumulate"),
         ({"optimizers": [{"rule": "sgd", "sam": 0}]}, "optimizers\\[0\\].sam.rho: 0: must be"),
         ({"optimizers": [{"rule": "sgd", "sam": 0.1, "adaptive_sam": 1}]}, "one of sam"),

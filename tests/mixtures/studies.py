@@ -23,6 +23,10 @@ _SCHEDULES: tuple[Any, ...] = (
     {"kind": "inverse_sqrt", "warmup": 0.2},
     {"kind": "plateau", "factor": 0.5, "patience": 1},
     {"kind": "warmup_stable_decay", "warmup": 0.2, "decay": 0.3},
+    {"kind": "constant", "warmup_of": {"weight_decay": 5}},
+    {"kind": "cosine", "warmup_of": {"beta1": {"from": 0.5, "over": 0.5}}},
+    {"kind": "linear", "warmup": 2, "warmup_of": {"momentum": {"from": 0.3, "over": 6}}},
+    {"kind": "one_cycle", "momentum": [0.85, 0.95]},
     "linear",
     "one_cycle",
 )

@@ -155,7 +155,8 @@ def test_every_budget_has_sane_factors(kind: str, total: int) -> None:
 
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_resolved_schedules_are_plain_complete_and_stay_what_they_are(kind: str) -> None:
-    schedule = {"kind": kind, **EXAMPLES[kind], "warmup": 0.1}
+    warmups = {"momentum": {"from": 0.5, "over": {"epochs": 1}}, "weight_decay": 0.1}
+    schedule = {"kind": kind, **EXAMPLES[kind], "warmup": 0.1, "warmup_of": warmups}
     resolved = resolve_schedule(schedule, TOTAL, EPOCH)
     assert json.loads(json.dumps(resolved)) == resolved
     assert resolve_schedule(resolved, TOTAL, EPOCH) == resolved
@@ -163,6 +164,10 @@ def test_resolved_schedules_are_plain_complete_and_stay_what_they_are(kind: str)
     optional = unset.get(kind, set())
     assert {"kind", *SCHEDULES[kind].model_fields} - optional == set(resolved)
     assert resolved["warmup"] == 24
+    assert resolved["warmup_of"] == {
+        "momentum": {"from": 0.5, "over": EPOCH},
+        "weight_decay": {"from": 0.0, "over": 24},
+    }
     some = learning_rate_factors(resolved, np.array([[7, 3], [200, 24]]), TOTAL)
     np.testing.assert_array_equal(some, factors(schedule)[[[6, 2], [199, 23]]])
 

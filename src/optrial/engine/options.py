@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -28,13 +27,14 @@ from optrial.models import (
     seeded_draws,
 )
 from optrial.plan import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES, gradients_per_step
-from optrial.rules import learning_rate_factors, scheduled_momenta
+from optrial.rules import learning_rate_factors, scheduled_values
 from optrial.spec import Part, RunFacts, RunSpec, Scale, Scales
 
 __all__ = [
     "arithmetic_facts",
     "augmentation",
     "batch_order",
+    "changed_values",
     "data_facts",
     "decayed_share",
     "evaluation_draws",
@@ -43,10 +43,9 @@ __all__ = [
     "gradient_facts",
     "implementation_of",
     "mixed_precision",
-    "momenta_of",
-    "momentum_at",
     "objective_of",
     "rate_factors",
+    "sam_radii",
     "storage_dtype",
 ]
 
@@ -108,19 +107,30 @@ def rate_factors(
     return factors
 
 
-def momenta_of(
-    schedule: Mapping[str, Any] | None, total: int, first_step: int, count: int
-) -> NDArray[np.float64]:
-    """Return the momentum at `count` of `total` steps, (count,); NaN where it does not change."""
-    steps = np.arange(first_step, first_step + count)
-    momenta = None if schedule is None else scheduled_momenta(schedule, steps, total)
-    return np.full(count, np.nan) if momenta is None else momenta
+def changed_values(
+    schedule: Mapping[str, Any] | None, known: Mapping[str, Any], total: int, step: int
+) -> dict[str, float]:
+    """Return the values of the hyperparameters that a schedule changes besides lr, at a step.
+
+    Arguments as for `optrial.rules.scheduled_values`.
+    """
+    if schedule is None:
+        return {}
+    values = scheduled_values(schedule, known, np.array([step]), total)
+    return {name: float(value[0]) for name, value in values.items()}
 
 
-def momentum_at(schedule: Mapping[str, Any], total: int, step: int) -> float | None:
-    """Return the momentum at a step, or None if the schedule does not change it."""
-    (momentum,) = momenta_of(schedule, total, step, 1).tolist()
-    return None if math.isnan(momentum) else momentum
+def sam_radii(spec: RunSpec, first_step: int, count: int) -> NDArray[np.float64]:
+    """Return the distances at which SAM takes the gradient, at `count` steps of a run that has it.
+
+    Returns:
+        (count,); those of the warm-up of ``sam.rho`` or ``adaptive_sam.rho``, if it has one.
+    """
+    assert spec.sam_rho is not None
+    name = "adaptive_sam.rho" if spec.sam_adaptive else "sam.rho"
+    known, steps = {name: spec.sam_rho}, np.arange(first_step, first_step + count)
+    changed = scheduled_values(spec.schedule, known, steps, spec.steps) if spec.schedule else {}
+    return changed.get(name, np.full(count, spec.sam_rho))
 
 
 def objective_of(spec: RunSpec, dataset: Dataset) -> Objective:

@@ -43,8 +43,10 @@ from optrial.models.optimizer import (
     build_optimizer,
     clip_gradients,
     forget_gradients,
+    known_values,
     needs_closure,
     requires_closure,
+    set_values,
     step_optimizer,
 )
 from optrial.models.parameters import (
@@ -120,6 +122,7 @@ __all__ = [
     "keep_mask",
     "kept_process",
     "key_dropout",
+    "known_values",
     "linear_rows",
     "make_stackable",
     "matching",
@@ -138,6 +141,7 @@ __all__ = [
     "seeded_draws",
     "selector_problem",
     "set_mask_key",
+    "set_values",
     "settings",
     "step_optimizer",
     "summarize",

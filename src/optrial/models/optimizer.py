@@ -18,8 +18,10 @@ __all__ = [
     "build_optimizer",
     "clip_gradients",
     "forget_gradients",
+    "known_values",
     "needs_closure",
     "requires_closure",
+    "set_values",
     "step_optimizer",
 ]
 
@@ -45,6 +47,29 @@ def build_optimizer(
     if not all(hasattr(built, name) for name in ("step", "zero_grad", "param_groups")):
         raise TypeError(f"it returned {type(built).__name__}; return a torch.optim.Optimizer")
     return cast("torch.optim.Optimizer", built)
+
+
+def known_values(group: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a group of parameters by name; those of `betas` as beta1, beta2, ..."""
+    values = dict(group)
+    betas = values.pop("betas", ())
+    values |= {f"beta{place}": beta for place, beta in enumerate(betas, start=1)}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def set_values(group: dict[str, Any], values: Mapping[str, float]) -> None:
+    """Set some of the numbers that `known_values` returns."""
+    if "betas" in group:
+        betas = (
+            values.get(f"beta{place}", beta) for place, beta in enumerate(group["betas"], start=1)
+        )
+        group["betas"] = tuple(betas)
+        values = {name: value for name, value in values.items() if name in group}
+    group.update(values)
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -23,6 +23,7 @@ from optrial.plan.check_entry import entry_problems
 from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
+from optrial.plan.warmups import script_problems
 from optrial.rules import needs_steps
 from optrial.spec import PROBES, MetricName, catalogued, undeclared
 from optrial.target_kinds import IGNORE_INDEX, Targets, targets_of
@@ -57,6 +58,7 @@ def check_study(study: StudyFile) -> list[Problem]:
     problems += _combination_problems(study)
     problems += _fold_problems(study)
     problems += _seconds_problems(study) if not problems else ()
+    problems += _script_problems(study) if not problems else ()
     problems += check_tuning(study)
     return problems or list(check_spaces(study))  # which have to be sound to be compared
 
@@ -213,6 +215,11 @@ def _objective_problems(problem: ProblemEntry) -> Iterator[Problem]:
 
 def _possible_names(label: str) -> set[str]:
     return {str(name) for name in MetricName.possible(label)}
+
+
+def _script_problems(study: StudyFile) -> Iterator[Problem]:
+    for index, entry in enumerate(study.optimizers if study.rng == "script" else ()):
+        yield from (problem.under(f"optimizers[{index}]") for problem in script_problems(entry))
 
 
 def _combination_problems(study: StudyFile) -> Iterator[Problem]:

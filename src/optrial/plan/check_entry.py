@@ -12,6 +12,7 @@ from optrial.config import GroupEntry, OptimizerEntry, belongs, other_keys
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line, suggest
 from optrial.plan.groups import check_groups, whole_entry
 from optrial.plan.optimizers import rule_of, rule_of_entry
+from optrial.plan.warmups import warmup_problems
 from optrial.rules import Rule, check_schedule, modifier_problems
 
 __all__ = ["entry_problems"]
@@ -89,6 +90,8 @@ def _schedule_problems(
         if schedule.get("momentum") is not None and not problems and not _has_momentum(entry):
             text = f"{entry.code} has neither momentum nor beta1 to cycle; leave it out."
             problems = [Problem("momentum", text)]
+        if not problems:
+            problems = list(warmup_problems(schedule, part, entry))
         yield from (problem.under("schedule") for problem in problems)
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -170,6 +171,17 @@ def _joined(reasons: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
+@contextmanager
+def _at(path: str, source: str = "the study") -> Iterator[None]:
+    """Raise problems with a schedule, as a budget shows them, under the path of its part."""
+    try:
+        yield
+    except StudyError as error:
+        if not all(p.path.startswith(("schedule", "groups[")) for p in error.problems):
+            raise
+        raise StudyError((p.under(path) for p in error.problems), source) from None
+
+
 class _Expansion:
     """The runs of a study on one problem, as they are added."""
 
@@ -262,10 +274,12 @@ class _Expansion:
     ) -> RunSpec:
         """Return a run of a setting on one version of the dataset, with a part of the budget."""
         entry = self.entries[trial.optimizer]
-        fields = setting_fields(self.study, entry, dataset, trial.point, divisor)
+        index = list(self.entries).index(trial.optimizer)
+        with _at(f"optimizers[{index}]", f"study '{self.study.name}'"):
+            fields = setting_fields(self.study, entry, dataset, trial.point, divisor)
+            fields |= self._placed(entry, fields, trial.point, divisor)
         if phase == "tune":
             fields["probes"] = None
-        fields |= self._placed(entry, fields, trial.point, divisor)
         fields["code"] = self._code(entry)
         return RunSpec(**common, **fields, optimizer=trial.optimizer, seed=0)
 
@@ -278,7 +292,10 @@ class _Expansion:
             return {}
         points = [under(f"groups[{index}].", point) for index in range(len(entry.groups or ()))]
         length = fields["steps"], fields["steps_per_epoch"], divisor
-        schedules = [schedule_in_steps(self.study, own.get("schedule"), *length) for own in points]
+        schedules = []
+        for index, own in enumerate(points):
+            with _at(f"groups[{index}]"):
+                schedules.append(schedule_in_steps(self.study, own.get("schedule"), *length))
         groups = groups_of(entry, placement, points, schedules)
         return {"groups": groups, "as_vectors": placement.as_vectors}
 

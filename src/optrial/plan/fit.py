@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -67,10 +67,24 @@ def _size_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             continue
         count = batches_of_epoch(study, size, size if value == "full" else value)
         if count % study.accumulate:
-            reason = f"does not divide the {count} batches of {value} samples of an epoch"
-            way_out = "use a divisor or another batch_size"
-            way_out += "" if study.drop_last else ", or drop_last: true"
-            yield Problem("accumulate", f"{study.accumulate}: {reason}; {way_out}.")
+            yield Problem("accumulate", f"{study.accumulate}: {_undivided(study, size, value)}.")
+
+
+def _undivided(study: StudyFile, size: int, batch_size: int | Literal["full"]) -> str:
+    """Return that `accumulate` does not divide the batches of an epoch, and the way out.
+
+    `size` is that of the training split.
+    """
+    samples = size if batch_size == "full" else batch_size
+    count, whole = batches_of_epoch(study, size, samples), size // samples
+    if count == 1:
+        return "an epoch has one batch; leave it out, or use a smaller batch_size"
+    reason = f"does not divide the {count} batches of {batch_size} samples of an epoch"
+    divisors = [str(d) for d in range(2, count + 1) if count % d == 0]
+    way_out = f"use {' or '.join(divisors[:3])}, or another batch_size"
+    if 0 < whole < count and whole % study.accumulate == 0:
+        way_out += ", or drop_last: true"
+    return f"{reason}; {way_out}"
 
 
 def _rung_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ from optrial.plan.groups import axes_of, has_own_rule, parameters_of, placed, wh
 from optrial.plan.losses import loss_arguments
 from optrial.plan.optimizers import rule_of_entry
 from optrial.plan.space import model_axes
-from optrial.rules import apply_all, initialise_all
+from optrial.rules import apply_all, initialise_all, warmup_starts
 
 __all__ = ["Batch", "trial_problem", "try_optimizers"]
 
@@ -186,6 +186,12 @@ def _optimizer(entry: OptimizerEntry, setting: Setting) -> TrialOptimizer:
         clip_norm=setting.get("clip.norm"),
         clip_value=setting.get("clip.value"),
         scheduled=bool(entry.schedule),
+        warmed={
+            name: first
+            for schedule in entry.schedule or ()
+            for name, first in warmup_starts(schedule).items()
+            if not name.endswith("sam.rho")
+        },
     )
 
 

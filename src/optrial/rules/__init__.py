@@ -25,7 +25,8 @@ from optrial.rules.schedules import (
     learning_rate_factors,
     needs_steps,
     resolve_schedule,
-    scheduled_momenta,
+    scheduled_values,
+    warmup_starts,
 )
 from optrial.rules.sharpness import uphill
 
@@ -56,6 +57,7 @@ __all__ = [
     "modifier_problems",
     "needs_steps",
     "resolve_schedule",
-    "scheduled_momenta",
+    "scheduled_values",
     "uphill",
+    "warmup_starts",
 ]

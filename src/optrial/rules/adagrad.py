@@ -122,6 +122,7 @@ ADAGRAD = Rule(
             default=0.0,
             meaning="initial value of the sum of squared gradients",
             symbol="s₀",
+            at_start=True,
             aliases=("initial_accumulator_value",),
         ),
         epsilon(1e-10),

@@ -131,6 +131,7 @@ PRODIGY = Rule(
             meaning="initial estimate of the distance to the solution; too small is safe",
             symbol="d₀",
             low_open=True,
+            at_start=True,
             scale="log",
         ),
         Hyperparameter(

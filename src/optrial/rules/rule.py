@@ -55,6 +55,7 @@ class Hyperparameter:
         low_open: whether `low` itself is excluded.
         high_open: whether `high` itself is excluded.
         whole: whether it must be a whole number.
+        at_start: whether it is used before the first step only.
         scale: how a search spaces values; "switch" for true or false.
         aliases: names used by other libraries, for hints in error messages.
         symbol: printed in typeset equations, "β₁"; empty to print the name.
@@ -69,6 +70,7 @@ class Hyperparameter:
     low_open: bool = False
     high_open: bool = False
     whole: bool = False
+    at_start: bool = False
     scale: Literal["log", "linear", "switch"] = "linear"
     aliases: tuple[str, ...] = ()
     symbol: str = ""

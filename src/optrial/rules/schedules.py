@@ -1,4 +1,4 @@
-"""Learning-rate schedules: factors of lr, by step.
+"""Learning-rate schedules: factors of lr, by step; and warm-ups of other hyperparameters.
 
 A study names a schedule, ``cosine``, or its kind and arguments, ``{kind: step, every: {epochs:
 30}}``. Resolved for a budget, it is a plain mapping with all durations in steps, and a pure
@@ -16,7 +16,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from optrial.errors import Problem, StudyError, problems_of, suggest
 
@@ -29,7 +37,8 @@ __all__ = [
     "learning_rate_factors",
     "needs_steps",
     "resolve_schedule",
-    "scheduled_momenta",
+    "scheduled_values",
+    "warmup_starts",
 ]
 
 Floats = NDArray[np.float64]
@@ -81,6 +90,41 @@ def _positive_duration(value: object) -> Duration:
     return duration
 
 
+class Warmup(BaseModel):
+    """A linear change of a hyperparameter from a first value to its own, which it then keeps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    first: float = Field(default=0.0, alias="from", description="value at the first step")
+    over: Annotated[Duration, PlainValidator(_positive_duration)] = Field(
+        description="duration of the change"
+    )
+
+    def values(self, value: float, done: Floats) -> Floats:
+        """Return from + (value - from) done / over, and `value` from then on."""
+        progress = done / self.over.count
+        return np.where(progress < 1, self.first + (value - self.first) * progress, value)
+
+
+def _warmups(value: object) -> object:
+    """Read a mapping of warm-ups; a duration stands for one that starts at 0."""
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(
+            "must map hyperparameters to durations, such as {weight_decay: 0.1}, or to "
+            "{from: value, over: duration}"
+        )
+    return {name: _warmup(name, one) for name, one in value.items()}
+
+
+def _warmup(name: object, value: object) -> object:
+    keys = value.keys() if isinstance(value, Mapping) else set()
+    if keys.isdisjoint({"from", "over"}):
+        return {"over": value}
+    if unknown := [key for key in keys if key not in ("from", "over")]:
+        raise ValueError(f"{name} takes `from` and `over`, not {unknown[0]!r}")
+    return value
+
+
 Time = Annotated[Duration, PlainValidator(_duration)]
 PositiveTime = Annotated[Duration, PlainValidator(_positive_duration)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -95,6 +139,8 @@ class Schedule(BaseModel):
 
     During a warm-up of w steps, lr is multiplied by t / w. The kinds `step` and `multistep` count
     steps from the start of training; all others begin when the warm-up ends and span the rest.
+    `warmup_of` maps other hyperparameters, ``weight_decay`` and ``sam.rho`` to warm-ups of their
+    own: at the first step they have the value `from`, and after w steps that of the optimizer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -102,6 +148,9 @@ class Schedule(BaseModel):
     spans_budget: ClassVar[bool] = True  # whether factors depend on the number of steps
 
     warmup: Time = Field(default=Duration(0), description="duration of a linear rise from near 0")
+    warmup_of: Annotated[dict[str, Warmup], BeforeValidator(_warmups)] | None = Field(
+        default=None, description="warm-ups of other hyperparameters, by name"
+    )
 
     def factors(self, done: Floats, total: int) -> Floats:
         """Return the factor of lr after `done` = 0, 1, ... of `total` steps."""
@@ -387,7 +436,8 @@ def check_schedule(schedule: str | Mapping[str, Any]) -> list[Problem]:
 def needs_steps(schedule: Mapping[str, Any]) -> bool:
     """Return whether a valid schedule depends on the number of steps of the training."""
     parsed = _valid(schedule)
-    values = [value for _, value in parsed]
+    values: list[object] = [value for _, value in parsed]
+    values += [warmup.over for warmup in (parsed.warmup_of or {}).values()]
     values += [item for value in values if isinstance(value, list) for item in value]
     shares = (value for value in values if isinstance(value, Duration) and value.unit == "share")
     return parsed.spans_budget or any(True for _ in shares)
@@ -406,7 +456,7 @@ def resolve_schedule(
             by it too, so that the schedule keeps its shape.
 
     Returns:
-        Strings, numbers and lists only.
+        Strings, numbers, lists and mappings only.
 
     Raises:
         StudyError: the schedule is not valid, or does not fit into the budget.
@@ -420,6 +470,11 @@ def resolve_schedule(
             return [plain(item) for item in value]
         if isinstance(value, Duration):
             return value.in_steps(steps, steps_per_epoch, divisor)
+        if isinstance(value, Mapping):
+            return {name: plain(item) for name, item in value.items()}
+        if isinstance(value, Warmup):
+            over = max(1, value.over.in_steps(steps, steps_per_epoch, divisor))
+            return {"from": value.first, "over": over}
         return value
 
     arguments: dict[str, Any] = {"kind": _kind(schedule)}
@@ -428,6 +483,11 @@ def resolve_schedule(
         arguments[name] = max(1, arguments[name])
     if divisor > 1:
         arguments |= _rounded_to_fit(arguments, steps, divisor)
+    for name, warmup in arguments.get("warmup_of", {}).items():
+        if divisor > 1:
+            warmup["over"] = max(1, min(warmup["over"], steps - 1))
+        elif warmup["over"] >= steps:
+            raise StudyError([Problem("schedule", _too_long({name: warmup["over"]}, steps))])
     needed = arguments["warmup"] + arguments.get("decay", 0)
     if arguments["warmup"] >= steps or needed > steps:
         raise StudyError([Problem("schedule", _too_long(arguments, steps))])
@@ -476,16 +536,42 @@ def learning_rate_factors(
     return rise * parsed.factors(done, length)
 
 
-def scheduled_momenta(
-    schedule: Mapping[str, Any], steps: NDArray[np.int64], total: int
-) -> Floats | None:
-    """Return the momentum at each of some steps; None for a schedule that does not change it.
+def scheduled_values(
+    schedule: Mapping[str, Any], known: Mapping[str, Any], steps: NDArray[np.int64], total: int
+) -> dict[str, Floats]:
+    """Return what a schedule changes besides lr: hyperparameter -> its values at some steps.
 
-    Arguments as for `learning_rate_factors`.
+    Args:
+        schedule: a result of `resolve_schedule`.
+        known: hyperparameter -> its value without the schedule; others do not change. A weight
+            decay of 0 stays 0.
+        steps: t = 1, 2, ..., in any order.
+        total: the budget, in steps.
     """
     parsed = _valid(schedule)
+    time = np.asarray(steps, dtype=np.float64)
+    values = {
+        name: warmup.values(float(known[name]), time - 1)
+        for name, warmup in (parsed.warmup_of or {}).items()
+        if name in known and not (name == "weight_decay" and known[name] == 0)
+    }
     done, length, _ = _phase(parsed, steps, total)
-    return parsed.momenta(done, length)
+    momenta = parsed.momenta(done, length)
+    if momenta is not None and (cycled := _cycled(known)):
+        values[cycled] = momenta
+    return values
+
+
+def warmup_starts(schedule: str | Mapping[str, Any]) -> dict[str, float]:
+    """Return the hyperparameters that a valid schedule warms up besides lr, with first values."""
+    parsed = _parsed(schedule)
+    assert isinstance(parsed, Schedule), parsed
+    return {name: warmup.first for name, warmup in (parsed.warmup_of or {}).items()}
+
+
+def _cycled(known: Mapping[str, Any]) -> str:
+    """Return the hyperparameter that a cycle of the momentum changes; "" if there is none."""
+    return next((name for name in ("beta1", "momentum") if name in known), "")
 
 
 def _valid(schedule: Mapping[str, Any]) -> Schedule:
@@ -527,7 +613,8 @@ def _parsed(schedule: str | Mapping[str, Any]) -> Schedule | list[Problem]:
 
 
 def _too_long(arguments: Mapping[str, Any], steps: int) -> str:
-    parts = [f"{arguments[name]} of {name}" for name in ("warmup", "decay") if name in arguments]
+    known = {name: arguments[name] for name in ("warmup", "decay") if name in arguments}
+    parts = [f"{count} of {name}" for name, count in (known or arguments).items()]
     return (
         f"{' and '.join(parts)} do not fit into {steps} steps. Shorten them, write them as shares "
         "of the budget, such as 0.1, or lengthen the budget."

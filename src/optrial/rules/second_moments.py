@@ -212,6 +212,7 @@ YOGI = replace(
             meaning="value at which both averages start",
             symbol="a₀",
             scale="log",
+            at_start=True,
             aliases=("initial_accumulator_value",),
         ),
         epsilon(1e-3),

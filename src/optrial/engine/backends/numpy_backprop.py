@@ -18,21 +18,21 @@ from torch import nn
 
 from optrial.data import Dataset
 from optrial.engine.averages import average_shares
-from optrial.engine.backends.optimizers import set_momentum
 from optrial.engine.backends.solo import Batch, Measured, SoloEngine
 from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.options import (
     augmentation,
     batch_order,
+    changed_values,
     data_facts,
     decayed_share,
     evaluation_draws,
     finish_of,
     gradient_facts,
     implementation_of,
-    momentum_at,
     objective_of,
+    sam_radii,
 )
 from optrial.engine.process import threads_for
 from optrial.keyed import mask_key
@@ -337,7 +337,8 @@ class NumpyEngine(SoloEngine):
             loss, metrics, gradients = self._gradients(batches, step)
             if spec.sam_rho is not None:
                 before = self._parameters()
-                moved = uphill(before, gradients, spec.sam_rho, adaptive=spec.sam_adaptive)
+                (rho,) = sam_radii(spec, step, 1).tolist()
+                moved = uphill(before, gradients, rho, adaptive=spec.sam_adaptive)
                 self.network.parameters = [moved[name] for name in self.names]
                 *_, gradients = self._gradients(batches, step)
                 self.network.parameters = list(before.values())
@@ -347,20 +348,20 @@ class NumpyEngine(SoloEngine):
             self.piled = gradients if not spec.zero_grad else self.piled
             moved = self._parameters()
             for index, (part, rule) in enumerate(self._parts):
-                hyperparameters = dict(part.hyperparameters)
+                values = {**part.hyperparameters, "weight_decay": part.weight_decay}
                 if part.schedule is not None:
-                    hyperparameters["lr"] *= self.rate_factor(part.schedule, step)
-                    momentum = momentum_at(part.schedule, spec.steps, step)
-                    if momentum is not None:
-                        set_momentum(hyperparameters, momentum)
+                    changed = changed_values(part.schedule, values, spec.steps, step)
+                    values["lr"] *= self.rate_factor(part.schedule, step)
+                    values |= changed
+                weight_decay = values.pop("weight_decay")
                 moved_part, self.rule_states[index] = apply_all(
                     rule,
                     self._of(part),
                     gradients,
                     self.rule_states[index],
                     step,
-                    hyperparameters,
-                    part.weight_decay,
+                    values,
+                    weight_decay,
                     part.decay,
                     as_vectors=spec.as_vectors,
                     seeds=spec.seed,

@@ -15,7 +15,7 @@ from optrial.models import build_optimizer, trained_parameters
 from optrial.plan import rule_of
 from optrial.spec import Part, RunSpec
 
-__all__ = ["Updates", "densify_gradients", "set_momentum", "set_training_mode", "updates_of"]
+__all__ = ["Updates", "densify_gradients", "set_training_mode", "updates_of"]
 
 Parameters = Mapping[str, nn.Parameter]
 
@@ -117,8 +117,6 @@ def _decayed_share(optimizers: list[torch.optim.Optimizer]) -> float:
         for group in optimizer.param_groups:
             size = sum(parameter.numel() for parameter in group["params"])
             decays = group.get("weight_decay")
-            if isinstance(optimizer, RuleOptimizer):
-                decays = optimizer.weight_decay > 0
             total, decayed = total + size, decayed + size * bool(decays)
     return decayed / total
 
@@ -135,14 +133,6 @@ def densify_gradients(spec: RunSpec, model: nn.Module) -> None:
     for parameter in trained.values():
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.to_dense()
-
-
-def set_momentum(group: dict[str, Any], momentum: float) -> None:
-    """Set the momentum of a group of parameters, or the first of its `betas`."""
-    if "betas" in group:
-        group["betas"] = (momentum, *group["betas"][1:])
-    else:
-        group["beta1" if "beta1" in group else "momentum"] = momentum
 
 
 def set_training_mode(optimizer: torch.optim.Optimizer, training: bool) -> None:

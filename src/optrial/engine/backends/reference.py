@@ -26,7 +26,6 @@ from optrial.engine.backends.loaders import ScriptBatches, evaluation_batches, k
 from optrial.engine.backends.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.backends.optimizers import (
     densify_gradients,
-    set_momentum,
     set_training_mode,
     updates_of,
 )
@@ -38,6 +37,7 @@ from optrial.engine.hashing import arrays_sha256, module_sha256
 from optrial.engine.options import (
     arithmetic_facts,
     augmentation,
+    changed_values,
     data_facts,
     device_facts,
     evaluation_draws,
@@ -45,8 +45,8 @@ from optrial.engine.options import (
     finish_of,
     gradient_facts,
     mixed_precision,
-    momentum_at,
     objective_of,
+    sam_radii,
     storage_dtype,
 )
 from optrial.engine.probes import Prober, per_run
@@ -63,10 +63,12 @@ from optrial.models import (
     forget_gradients,
     freeze,
     key_dropout,
+    known_values,
     needs_closure,
     place_model,
     seeded_draws,
     set_mask_key,
+    set_values,
     step_optimizer,
     trained_parameters,
     twice_differentiable,
@@ -113,6 +115,7 @@ class ReferenceEngine(SoloEngine):
         self.optimizer, self._schedules = updates.optimizer, updates.schedules
         self._curved = [rule for rule in _rules(self.optimizer) if rule.rule.needs_curvature]
         self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
+        self._known = [known_values(group) for group in self.optimizer.param_groups]
         self._takes_closure = spec.closure or needs_closure(self.optimizer)
         self._at_evaluation_point = False
         self._average: dict[str, torch.Tensor] = {}
@@ -201,7 +204,7 @@ class ReferenceEngine(SoloEngine):
                 forget_gradients(self.optimizer, self.model)
             loss, sums = self._gradients(batches, step, drawn)
             if spec.sam_rho is not None:
-                with self._uphill():
+                with self._uphill(step):
                     forget_gradients(self.optimizer, self.model)
                     self._gradients(batches, step, drawn)
             clip_gradients(self.model, spec.clip_norm, spec.clip_value)
@@ -268,16 +271,14 @@ class ReferenceEngine(SoloEngine):
         return drawn_signs(curved, mask_key(self.spec.seed, self.part_number(step, 0)))
 
     @contextmanager
-    def _uphill(self) -> Iterator[None]:
+    def _uphill(self, step: int) -> Iterator[None]:
         """Move the parameters to where SAM takes its gradient; restore them and all buffers."""
         trained = trained_parameters(self.model)
         before = {name: value.detach().clone() for name, value in trained.items()}
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         grads = {name: as_real(p.grad) for name, p in trained.items() if p.grad is not None}
-        assert self.spec.sam_rho is not None
-        moved = uphill(
-            self._real_parameters(), grads, self.spec.sam_rho, adaptive=self.spec.sam_adaptive
-        )
+        (rho,) = sam_radii(self.spec, step, 1).tolist()
+        moved = uphill(self._real_parameters(), grads, rho, adaptive=self.spec.sam_adaptive)
         _overwrite(self.model, moved)
         yield
         with torch.no_grad():
@@ -291,13 +292,12 @@ class ReferenceEngine(SoloEngine):
         return [int(layer.mask_key) for layer in self.dropout if layer.active]
 
     def _set_learning_rate(self, step: int) -> None:
-        groups = zip(self.optimizer.param_groups, self._base_rates, self._schedules, strict=True)
-        for group, rate, schedule in groups:
+        groups = self.optimizer.param_groups
+        start = zip(groups, self._base_rates, self._known, self._schedules, strict=True)
+        for group, rate, known, schedule in start:
             if schedule is not None:
                 group["lr"] = rate * self.rate_factor(schedule, step)
-                momentum = momentum_at(schedule, self.spec.steps, step)
-                if momentum is not None:
-                    set_momentum(group, momentum)
+                set_values(group, changed_values(schedule, known, self.spec.steps, step))
 
     @torch.no_grad()
     def evaluate(self, split: str, step: int, *, raw: bool = False) -> Evaluation:

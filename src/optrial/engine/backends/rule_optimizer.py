@@ -21,8 +21,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     Args:
         parameters: parameters by name, of any shapes.
         rule: update rule.
-        hyperparameters: every hyperparameter by name; a scheduler may change them in
-            `param_groups[0]`.
+        hyperparameters: every hyperparameter by name; a scheduler may change them, and the weight
+            decay, in `param_groups[0]`.
         weight_decay: coefficient, 0 for none.
         decay: "l2" or "decoupled".
         as_vectors: names of matrices that the rule updates as it does vectors.
@@ -43,9 +43,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         as_vectors: Collection[str] = (),
         seed: int = 0,
     ) -> None:
-        super().__init__(parameters.values(), dict(hyperparameters))
+        known = {**hyperparameters, "weight_decay": weight_decay}
+        super().__init__(parameters.values(), known)
         self.rule = rule
-        self.weight_decay = weight_decay
         self.decay = decay
         self.steps_taken = 0
         self.curvature: Mapping[str, torch.Tensor] = {}
@@ -93,7 +93,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         return {name: kind(**self.state[self._owners[name]]) for name, kind in self._types.items()}
 
     def _hyperparameters(self) -> dict[str, Any]:
-        return {name: value for name, value in self.param_groups[0].items() if name != "params"}
+        besides = ("params", "weight_decay")
+        return {name: value for name, value in self.param_groups[0].items() if name not in besides}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -115,7 +116,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._state(),
             self.steps_taken,
             self._hyperparameters(),
-            self.weight_decay,
+            self.param_groups[0]["weight_decay"],
             self.decay,
             out=values,
             as_vectors=self._as_vectors,

@@ -8,7 +8,7 @@ losses are copied to the host after many steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,7 @@ from optrial.engine.options import (
     has_own_code,
     implementation_of,
     objective_of,
+    sam_radii,
     storage_dtype,
 )
 from optrial.engine.probes import Prober, series
@@ -294,9 +295,10 @@ class StackedEngine:
 
     def _on_device(
         self, batches: Sequence[Sequence[NDArray[Any]]]
-    ) -> Iterator[tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor]]:
+    ) -> Iterator[tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor, Tensor | None]]:
         """Yield the batches of steps, each as rows (seeds, batch) and mask keys (seeds,), the
-        factors of rates, and the shares of the weights in their average, (1, settings).
+        factors of rates, the shares of the weights in their average, and the distances of SAM, both
+        (1, settings).
 
         The factors are those of every setting of every group of the update; see `Group.values`.
         They are copied to the device together, because it waits for every copy.
@@ -312,8 +314,16 @@ class StackedEngine:
             (pairs[start : start + count] for start in range(0, len(pairs), count)),
             self._rates.of_steps(first, steps),
             self._average.of_steps(first, steps),
+            self._radii(first, steps),
             strict=True,
         )
+
+    def _radii(self, first: int, steps: int) -> Iterable[Tensor | None]:
+        """Return the distances at which SAM takes the gradient at steps, each (1, settings)."""
+        if self._rho is None:
+            return [None] * steps
+        radii = [sam_radii(spec, first, steps) for spec in self.settings]
+        return torch.from_numpy(np.stack(radii, axis=1)[:, None]).to(self._rho)
 
     def scale_rates(self, run: int, scales: Mapping[str, float]) -> None:
         """Multiply learning rates of a run from the next step on; see `Learner`."""
@@ -328,6 +338,7 @@ class StackedEngine:
         parts: Sequence[tuple[Tensor, Tensor]],
         factors: Tensor,
         shares: Tensor,
+        radii: Tensor | None,
         probes: Tensors,
     ) -> tuple[Tensor, Tensor]:
         """Train every run on its seed's batches; return losses and metrics.
@@ -340,6 +351,8 @@ class StackedEngine:
         self._model.set_mask_keys(keys)
         self._rates.use(factors)
         self._average.use(shares)
+        if self._rho is not None and radii is not None:
+            self._rho.copy_(radii)
         inputs, targets = self._gather(rows, keys)
         probed, params = self._prober.wants(self._taken), self._params
         if probed:

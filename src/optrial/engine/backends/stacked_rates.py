@@ -1,4 +1,4 @@
-"""Learning rates of a stack: what schedules multiply them by, and the momenta that they cycle."""
+"""What schedules change in a stack: factors of the learning rates, and other hyperparameters."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from optrial.engine.backends.stacked_update import Group
-from optrial.engine.options import momenta_of, rate_factors
+from optrial.engine.options import rate_factors
 from optrial.engine.validation import schedule_key
+from optrial.rules import scheduled_values
 
 __all__ = ["StackedRates"]
 
 
 class StackedRates:
-    """Factors of the learning rates of every setting of every group of the update.
+    """Factors of lr and changed hyperparameters of every setting of every group of the update.
 
     Args:
         groups: the groups of the update.
@@ -25,8 +26,8 @@ class StackedRates:
         like: a tensor with the type and device of the factors.
 
     Attributes:
-        factors: those of the current step, (1 or 2, 1 or seeds, all groups), at an address that
-            never changes; see `Group.values`.
+        factors: those of the current step, and the changed hyperparameters, (1 or more, 1 or seeds,
+            all groups), at an address that never changes; see `Group.values`.
     """
 
     def __init__(self, groups: Sequence[Group], seeds: int, steps: int, like: Tensor) -> None:
@@ -35,17 +36,23 @@ class StackedRates:
         self._scheduled = any(group.scheduled for group in groups)
         plateaus = any(schedule and schedule["kind"] == "plateau" for schedule in self._schedules)
         self._scales = np.ones((seeds if plateaus else 1, len(self._schedules)))
-        cycles = any(group.momentum for group in groups)
-        self.factors = like.new_ones((2 if cycles else 1, *self._scales.shape))
+        self._names = sorted(set().union(*(group.changed for group in groups)))
+        self._known = [known for group in groups for known in group.known]
+        self.factors = like.new_ones((1 + len(self._names), *self._scales.shape))
 
     def of_steps(self, first: int, steps: int) -> Tensor:
-        """Return the factors of steps, (steps, 1 or 2, 1 or seeds, all groups)."""
+        """Return the factors of steps, (steps, 1 or more, 1 or seeds, all groups)."""
         rates = [rate_factors(s, self._total, first, steps) for s in self._schedules]
-        factors = [np.stack(rates, axis=1)[:, None, :] * self._scales]
-        if len(self.factors) > 1:
-            momenta = [momenta_of(s, self._total, first, steps) for s in self._schedules]
-            factors.append(np.broadcast_to(np.stack(momenta, axis=1)[:, None, :], factors[0].shape))
-        return torch.from_numpy(np.stack(factors, axis=1)).to(self.factors)
+        factors = np.stack(rates, axis=1)[:, None, :] * self._scales
+        values = np.full((steps, 1 + len(self._names), *self._scales.shape), np.nan)
+        values[:, 0] = factors
+        numbers = np.arange(first, first + steps)
+        schedules = zip(self._schedules, self._known, strict=True)
+        for place, (schedule, known) in enumerate(schedules if self._names else ()):
+            changed = scheduled_values(schedule, known, numbers, self._total) if schedule else {}
+            for name, of_steps in changed.items():
+                values[:, 1 + self._names.index(name), :, place] = of_steps[:, None]
+        return torch.from_numpy(values).to(self.factors)
 
     def use(self, factors: Tensor) -> None:
         """Use the factors of a step from now on."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from optrial.engine.backends.stacked_model import Tensors
 from optrial.plan import rule_of
-from optrial.rules import Rule, apply_all, clip_all
+from optrial.rules import Rule, apply_all, clip_all, scheduled_values
 from optrial.spec import Part, RunSpec
 
 __all__ = [
@@ -42,7 +43,9 @@ class Group:
         schedules: schedule of each setting, or None.
         scheduled: whether any setting has a schedule.
         rates: range on the axis of the factors of a step.
-        momentum: hyperparameter that schedules change besides lr; "" for none.
+        known: values of the hyperparameters and of the weight decay of each setting.
+        changed: hyperparameters that schedules change besides lr -> their places among the values
+            of a step.
         every: steps from one estimate of curvature to the next; empty if the rule needs none.
     """
 
@@ -56,23 +59,30 @@ class Group:
     schedules: tuple[Mapping[str, Any] | None, ...]
     scheduled: bool
     rates: slice
-    momentum: str = ""
+    known: tuple[Mapping[str, float], ...] = ()
+    changed: Mapping[str, int] = field(default_factory=dict)
     every: frozenset[float] = frozenset()
 
-    def values(self, factors: Tensor) -> Tensors:
-        """Return the hyperparameters at a step.
+    def values(self, of_step: Tensor) -> tuple[Tensors, Tensor | float]:
+        """Return the hyperparameters and the weight decay at a step.
 
         Args:
-            factors: factors of lr, (1, 1 or seeds, all groups), followed by the momenta where any
-                group changes them, NaN for those that stay.
+            of_step: factors of lr, (1, 1 or seeds, all groups), followed by the values of the
+                hyperparameters that any group changes, NaN for those that stay.
         """
         if not self.scheduled:
-            return self.hyperparameters
-        changed = {"lr": self.hyperparameters["lr"] * factors[0, :, self.rates]}
-        if self.momentum:
-            momenta, constant = factors[1, :, self.rates], self.hyperparameters[self.momentum]
-            changed[self.momentum] = torch.where(momenta.isnan(), constant, momenta)
-        return self.hyperparameters | changed
+            return self.hyperparameters, self.weight_decay
+        values = self.hyperparameters | {
+            "lr": self.hyperparameters["lr"] * of_step[0, :, self.rates]
+        }
+        weight_decay = self.weight_decay
+        for name, place in self.changed.items():
+            changed = of_step[place, :, self.rates]
+            if name != "weight_decay":
+                values[name] = torch.where(changed.isnan(), values[name], changed)
+            elif isinstance(weight_decay, Tensor):
+                weight_decay = torch.where(changed.isnan(), weight_decay, changed)
+        return values, weight_decay
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,25 @@ def groups_of(settings: Sequence[RunSpec], params: Tensors) -> list[Group]:
             rates = slice(factors, factors + len(specs))
             groups.append(_group(parts, as_vectors, places, rates, like))
         first += len(specs)
-    return groups
+    return _with_places(groups, settings[0].steps)
+
+
+def _with_places(groups: Sequence[Group], total: int) -> list[Group]:
+    """Return groups with the places of the values that their schedules change, 1, 2, ..."""
+    first = np.array([1])
+    names = [
+        {
+            name
+            for schedule, known in zip(group.schedules, group.known, strict=True)
+            for name in (scheduled_values(schedule, known, first, total) if schedule else ())
+        }
+        for group in groups
+    ]
+    places = {name: place for place, name in enumerate(sorted(set().union(*names)), start=1)}
+    return [
+        replace(group, changed={name: places[name] for name in sorted(own)})
+        for group, own in zip(groups, names, strict=True)
+    ]
 
 
 def _kinds(spec: RunSpec, names: Iterable[str]) -> tuple[Any, ...]:
@@ -121,8 +149,6 @@ def _group(
     rule = rule_of(first.optimizer_kind, first.rule, first.modify)
     decays = [part.weight_decay for part in parts]
     schedules = [part.schedule or {} for part in parts]
-    cycles = any(schedule.get("momentum") for schedule in schedules)
-    names = {h.name for h in rule.hyperparameters}
     hyperparameters = {
         h.name: _row([float(part.hyperparameters[h.name]) for part in parts], like)
         for h in rule.hyperparameters
@@ -141,7 +167,7 @@ def _group(
         schedules=tuple(part.schedule for part in parts),
         scheduled=any(part.schedule is not None for part in parts),
         rates=rates,
-        momentum=("beta1" if "beta1" in names else "momentum") if cycles else "",
+        known=tuple({**part.hyperparameters, "weight_decay": part.weight_decay} for part in parts),
         every=frozenset(
             float(part.hyperparameters.get("every", 1)) for part in parts if rule.needs_curvature
         ),
@@ -226,14 +252,15 @@ def update(
             pile.copy_(gradients[name])
     for group, state in zip(groups, states, strict=True):
         current = columns(params, group)
+        values, weight_decay = group.values(factors)
         moved, moved_state = apply_all(
             group.rule,
             current,
             columns(gradients, group),
             state,
             step,
-            group.values(factors),
-            group.weight_decay,
+            values,
+            weight_decay,
             group.decay,
             lead=2,
             out=current if everyone else None,

@@ -19,7 +19,9 @@ from optrial.models.optimizer import (
     build_optimizer,
     clip_gradients,
     forget_gradients,
+    known_values,
     needs_closure,
+    set_values,
     step_optimizer,
 )
 from optrial.models.parameters import as_real, trained_parameters
@@ -27,6 +29,8 @@ from optrial.models.trial.problem import TrialProblem, error_text, on_any_device
 from optrial.models.trial.settings import kept_settings
 
 __all__ = ["TrialOptimizer", "TrialOutcome", "gradients_of", "try_optimizer"]
+
+Change = Callable[[float], float]
 
 _CALLED = "when called"  # a stage of a trial
 _STEPS = 2  # the second one starts from the state that the first one left
@@ -45,6 +49,7 @@ class TrialOptimizer:
         clip_norm: largest norm of the gradient, or None.
         clip_value: largest magnitude of its coordinates, or None.
         scheduled: whether a schedule will change its learning rate.
+        warmed: other arguments that a schedule will change -> their first values.
         names: names of the parameters that it gets; None for all.
         groups: parameters that differ from the others, as names and arguments.
         alone: whether no other optimizer updates parameters of the model.
@@ -57,6 +62,7 @@ class TrialOptimizer:
     clip_norm: float | None = None
     clip_value: float | None = None
     scheduled: bool = False
+    warmed: Mapping[str, float] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
     groups: tuple[tuple[tuple[str, ...], Mapping[str, object]], ...] = ()
     alone: bool = True
@@ -156,13 +162,18 @@ def _outcome(optimizer: TrialOptimizer, problem: TrialProblem, device: str) -> T
     if trial.error is not None:
         path, message = _explained(optimizer, problem, device, trial)
         return TrialOutcome([Problem(path, message)], [])
-    if optimizer.scheduled and _ignores_rate(optimizer, problem, device, trial):
+    changes: dict[str, Change] = {name: _always(v) for name, v in optimizer.warmed.items()}
+    if optimizer.scheduled:
+        changes["lr"] = _halved
+    for name, change in changes.items():
+        if not _ignores(name, change, optimizer, problem, device, trial):
+            continue
         reason = (
-            f"'{optimizer.name}' does not read lr from its param_groups, where a schedule changes "
-            "it, so that the schedule has no effect; leave the schedule out, or read lr there in "
-            "step."
+            f"'{optimizer.name}' does not read {name} from its param_groups, where a schedule "
+            f"changes it, so that this has no effect; leave it out, or read {name} there in step."
         )
-        return TrialOutcome([Problem("schedule", reason)], [])
+        path = "schedule" if name == "lr" else f"schedule.warmup_of.{name}"
+        return TrialOutcome([Problem(path, reason)], [])
     if not trial.unchanged or optimizer.arguments.get("lr") == 0:
         return TrialOutcome([], [])
     names = listed(trial.unchanged)
@@ -172,9 +183,12 @@ def _outcome(optimizer: TrialOptimizer, problem: TrialProblem, device: str) -> T
 
 
 def _trial(
-    optimizer: TrialOptimizer, problem: TrialProblem, device: str, rate_factor: float = 1.0
+    optimizer: TrialOptimizer,
+    problem: TrialProblem,
+    device: str,
+    changed: tuple[str, Change] | None = None,
 ) -> _Trial:
-    """Take steps with all learning rates of the optimizer multiplied by a factor."""
+    """Take steps, with an argument of the optimizer changed in its groups before each."""
     trial = _Trial()
     with seeded_draws(0):
         try:
@@ -198,8 +212,8 @@ def _trial(
                 if step > _STEPS and not _unchanged(model, before):
                     break
                 trial.stage = f"in step {step}"
-                for group in built.param_groups if rate_factor != 1 else ():
-                    group["lr"] = rate_factor * float(group.get("lr", 1))
+                if changed:
+                    _change(built, *changed)
                 _take_step(built, model, differentiate, closure=closure)
                 trial.stage = "in its method eval"
                 _switch(built, "eval")
@@ -360,13 +374,34 @@ def _takes_model(name: str) -> bool:
     return names[:1] == ["model"]
 
 
-def _ignores_rate(
-    optimizer: TrialOptimizer, problem: TrialProblem, device: str, trial: _Trial
+def _halved(value: float) -> float:
+    return value / 2
+
+
+def _always(value: float) -> Change:
+    return lambda _: value
+
+
+def _change(optimizer: torch.optim.Optimizer, name: str, change: Change) -> None:
+    """Change an argument in every group of an optimizer."""
+    for group in optimizer.param_groups:
+        before = float(group["lr"]) if "lr" in group else 1.0
+        value = before if name == "lr" else known_values(group).get(name, 0.0)
+        set_values(group, {name: change(value)})
+
+
+def _ignores(
+    name: str,
+    change: Change,
+    optimizer: TrialOptimizer,
+    problem: TrialProblem,
+    device: str,
+    trial: _Trial,
 ) -> bool:
-    """Return whether halving the learning rate has no effect, although parameters do change."""
+    """Return whether changing an argument has no effect, although parameters do change."""
     if len(trial.unchanged) == len(trial.sparse) + len(trial.dense):
         return False
-    other = _trial(optimizer, problem, device, rate_factor=0.5)
+    other = _trial(optimizer, problem, device, (name, change))
     pairs = zip(trial.parameters, other.parameters, strict=True)
     return other.error is None and all(
         torch.equal(one.nan_to_num(), half.nan_to_num()) for one, half in pairs
