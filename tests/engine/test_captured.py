@@ -27,7 +27,13 @@ from optrial.spec import PROBES, RunSpec, Status
 from tests.cuda import NEEDS_CUDA
 from tests.engine.memory import Addresses, address
 from tests.engine.test_models_in_stacks import MODELS, OPTIMIZERS
-from tests.engine.test_stacked import MIXED_DROPOUT, by_id, largest_difference, mixed_plan
+from tests.engine.test_stacked import (
+    MIXED_DROPOUT,
+    by_id,
+    largest_difference,
+    mixed_plan,
+    with_everything,
+)
 from tests.engine.without_data import ELSEWHERE, Transfers
 from tests.small import MOONS, small_plan
 from tests.tolerance import TRAJECTORY_FLOAT64
@@ -179,14 +185,8 @@ def check_steps_stay_on_the_device(**changes: Any) -> None:
 
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.capturable])
 def test_a_step_of_every_rule_needs_nothing_from_the_host(rule: str) -> None:
-    optimizer = {
-        "rule": rule,
-        "lr": [0.001, 0.003],
-        "weight_decay": 0.01,
-        "clip": {"norm": 0.5, "value": 0.2},
-        "schedule": {"kind": "cosine", "warmup": {"steps": 10}},
-    }
-    check_steps_stay_on_the_device(problem=MIXED["problem"], optimizers=[optimizer])
+    optimizers = [with_everything(rule)]
+    check_steps_stay_on_the_device(problem=MIXED["problem"], optimizers=optimizers)
 
 
 @pytest.mark.parametrize("name", MODELS)

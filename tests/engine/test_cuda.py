@@ -17,7 +17,7 @@ from tests.cuda import NEEDS_CUDA
 from tests.engine import test_kinds_together as kinds
 from tests.engine.test_captured import ALL_PROBES
 from tests.engine.test_models_in_stacks import DEEPER, MODELS, OPTIMIZERS
-from tests.engine.test_stacked import by_id, largest_difference
+from tests.engine.test_stacked import by_id, largest_difference, with_everything
 from tests.small import MOONS, small_plan, train_stack
 from tests.tolerance import (
     BFLOAT16_LOSS,
@@ -76,19 +76,12 @@ def check(captured: bool, **changes: Any) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule(rule: str, captured: bool) -> None:
-    optimizer = {
-        "rule": rule,
-        "lr": [0.001, 0.003],
-        "weight_decay": 0.01,
-        "clip": {"norm": 0.5, "value": 0.2},
-        "schedule": {"kind": "cosine", "warmup": {"steps": 10}},
-    }
     if captured and not RULES[rule].capturable:
         pytest.skip(f"steps of {rule} are not replayed")
     if RULES[rule].as_one_vector:  # lbfgs, which takes all samples and clips nothing
         check(captured, optimizers=[{"rule": rule, "lr": [0.1, 0.2]}], batch_size="full")
     else:
-        check(captured, optimizers=[optimizer], batch_size=60)
+        check(captured, optimizers=[with_everything(rule)], batch_size=60)
 
 
 @pytest.mark.parametrize("modifier", MODIFIERS)

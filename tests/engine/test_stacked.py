@@ -40,23 +40,25 @@ SOMETIMES_MORE = [
 """Rules that compute more in some steps than in others."""
 
 
+def with_everything(rule: str) -> dict[str, Any]:
+    """An optimizer with weight decay, two rates, clipping and a schedule."""
+    return {
+        "rule": rule,
+        "lr": [0.001, 0.003],
+        "weight_decay": 0.01,
+        "clip": {"norm": 0.5, "value": 0.2},
+        "schedule": {"kind": "cosine", "warmup": {"steps": 10}},
+    }
+
+
 def mixed_plan(rules: Sequence[str] = TOGETHER, **changes: Any) -> tuple[Plan, Dataset]:
-    """Rules with weight decay, two rates, two dropout rates, clipping and a schedule."""
+    """Rules with everything, and two dropout rates."""
     options = {
         "problem": {"dataset": {"name": "moons", "n_samples": 200}, "model": MIXED_DROPOUT},
         "batch_size": 50,  # a short batch ends each epoch of 160
         "budget": {"steps": 50},
         "precision": "float64",
-        "optimizers": [
-            {
-                "rule": rule,
-                "lr": [0.001, 0.003],
-                "weight_decay": 0.01,
-                "clip": {"norm": 0.5, "value": 0.2},
-                "schedule": {"kind": "cosine", "warmup": {"steps": 10}},
-            }
-            for rule in rules
-        ],
+        "optimizers": [with_everything(rule) for rule in rules],
     }
     return small_plan(**(options | changes))
 
