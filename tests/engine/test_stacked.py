@@ -208,10 +208,10 @@ def test_a_diverged_run_is_frozen_and_the_others_go_on() -> None:
 
 
 def test_evaluation_changes_nothing() -> None:
-    plan, dataset = mixed_plan(budget={"steps": 10})
+    plan, dataset = mixed_plan(budget={"steps": 12})
     (stack,) = pack(plan.runs, len(plan.runs))
     often = [replace(run, evaluate_every=1, evaluate_on=("train", "test")) for run in stack]
-    rarely = [replace(run, evaluate_every=10) for run in stack]
+    rarely = [replace(run, evaluate_every=12) for run in stack]
     dense, sparse = (train_stack(runs, dataset, "stacked") for runs in (often, rarely))
     for one, other in zip(dense, sparse, strict=True):
         assert one.facts.parameters_sha256 == other.facts.parameters_sha256
