@@ -233,6 +233,21 @@ def test_code_that_hangs_before_training_is_reported_with_its_place(
     assert heard.notes[0].endswith(".<locals>.until_reported)")
 
 
+def test_a_task_without_user_code_is_reported_without_a_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compiling takes long, and a line of a compiler helps nobody."""
+    told: list[str] = []
+    monkeypatch.setattr(watching, "PATIENCE", 0.1)
+    monkeypatch.setattr(watching, "user_frame", lambda frame: None)
+    with watching.Watch(told.append) as watch, watch.busy("trying a few steps"):
+        started = time.monotonic()
+        while not told and time.monotonic() < started + 60:
+            time.sleep(0.02)
+    assert told[0].startswith("trying a few steps has taken ")
+    assert told[0].endswith(" s so far")
+
+
 IN_C = """
 import ctypes
 import torch

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Self
 
-from optrial.code import place_in_user_code
+from optrial.code import place_in_user_code, user_frame
 
 __all__ = ["TimedOut", "Watch"]
 
@@ -187,7 +187,10 @@ class Watch:
         return f"no step for {seconds:.0f} s {self._step()} ({self._runs}){self._place()}"
 
     def _place(self) -> str:
+        """Return where the trainer is; within a task, only if that is user code."""
         frame = sys._current_frames().get(self._trainer)
+        if self._task and user_frame(frame) is None:
+            return ""
         place = place_in_user_code(frame)
         return f", in {place}" if place else ""
 
