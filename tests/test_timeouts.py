@@ -171,17 +171,19 @@ def test_a_training_that_hangs_is_reported_with_its_place(
 ) -> None:
     heard = Heard()
 
+    def reports() -> list[str]:
+        return [note for note in heard.notes if note.startswith("no step for ")]
+
     def until_reported() -> None:
         deadline = time.monotonic() + 120
-        while len(heard.notes) < 2 and time.monotonic() < deadline:
+        while len(reports()) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
 
     monkeypatch.setattr(watching, "PATIENCE", 1.5)
     monkeypatch.setitem(HANGS, "act", until_reported)
     runs = outcomes(study().run(tmp_path, callbacks=[heard]))
     assert [run.status for run in runs.values()] == [Status.DONE] * 2
-    first, second = heard.notes[:2]
-    assert first.startswith("no step for ")
+    first, second = reports()[:2]
     assert "of 40 (Hanging lr=0.5 seed=0), in tests/test_timeouts.py:" in first
     assert first.endswith(".<locals>.until_reported)")
     assert float(second.split()[3]) > float(first.split()[3])  # at growing intervals
