@@ -88,6 +88,9 @@ def test_a_legend_of_many_lines_stands_above_the_losses() -> None:
     names, lines = legend.get_window_extent(), axes.get_window_extent()
     assert names.y0 >= lines.y1 > lines.y0 + 0.4 * figure.bbox.height
     assert figure.bbox.x0 <= names.x0 < names.x1 <= figure.bbox.x1
+    assert not [line for line in axes.lines if line.get_marker() == "."]  # points of few lines only
+    (few,) = lr_range_figure(LrRange("few", 0, curves[:3])).axes
+    assert len([line for line in few.lines if line.get_marker() == "."]) == 3
 
 
 def test_the_command_prints_rates_and_draws_them(

@@ -146,6 +146,8 @@ MANY = 8
 """Most optimizers whose lines are all drawn in colour."""
 COLOURED = 6
 """Optimizers drawn in colour among more than these; the others are grey."""
+STAR = 6.0
+"""Size of a star in points; at that of the other markers it looks like a dot."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.5, 1.5), (6.0, 1.5, 1.5, 1.5))
 """Lengths of dashes and gaps, in line widths; none for a solid line."""
@@ -193,6 +195,7 @@ class LineStyle:
             "marker": self.marker,
             "markeredgecolor": theme.background,
             "linestyle": (0, self.dashes) if self.dashes else "solid",
+            **({"markersize": STAR} if self.marker == "*" else {}),
         }
 
 

@@ -156,6 +156,12 @@ def test_what_does_not_agree_is_named_with_its_distance_the_farthest_first() -> 
     assert "step 1" in second
 
 
+def test_equal_runs_have_no_distance_in_standard_deviations() -> None:
+    values = values_of({"sgd": 0.9}, measured("sgd", "", [1.0, 1.0, 1.0]))
+    (_, sentence) = agreement(values)
+    assert sentence.endswith("published 0.9, here 1 (3 equal runs)")
+
+
 def test_float32_computations_that_differ_in_the_last_digit_agree() -> None:
     (value,) = values_of({"sgd": 0.3460221588611603}, measured("sgd", "", [0.3460220992565155]))
     assert value.agrees

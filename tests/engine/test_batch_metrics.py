@@ -19,7 +19,7 @@ from optrial.engine import Training
 from optrial.engine.options import batch_order
 from optrial.models import build_model
 from optrial.plan import pack
-from optrial.report import figures
+from optrial.report.figures import study as figures
 from optrial.report.tables import shown_metrics
 from optrial.results import Results
 from optrial.spec import RunSpec, Status

@@ -105,6 +105,14 @@ def test_the_figure_shows_paths_start_minima_and_legend(landscape: Landscape, th
     assert min(sizes) >= 7
 
 
+def test_a_legend_of_many_paths_stands_beside_the_surface(landscape: Landscape) -> None:
+    many = replace(landscape, paths=[*landscape.paths] * 8)
+    figure = landscape_figure(many)
+    names, surface = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
+    assert surface.x1 <= names.x0 < names.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= names.y0 < names.y1 <= figure.bbox.y1
+
+
 def test_both_themes_draw_the_same_lines(landscape: Landscape) -> None:
     light, dark = (landscape_figure(landscape, theme).axes[0] for theme in (LIGHT, DARK))
     for one, other in zip(light.lines, dark.lines, strict=True):

@@ -15,6 +15,7 @@ from optrial import load
 from optrial.analysis.view import StudyView
 from optrial.cli import main
 from optrial.errors import StoreError
+from optrial.records import Curve
 from optrial.report.curves import CurveOptions, CurveSource, curves_figure, draw_curves
 from optrial.style import DASHES, LIGHT, line_styles, variant_styles
 from tests.report.studies import EVERY, made_up_records, made_up_view, store_made_up
@@ -262,3 +263,20 @@ def test_the_command_writes_a_figure(
             main()
         assert error.value.code == 2
     assert "must be LOW:HIGH" in capsys.readouterr().err
+
+
+def test_a_curve_of_which_every_run_diverged_does_not_squeeze_the_others() -> None:
+    records = made_up_records(["sgd", "adam"], (0.1,), 3, diverged=(0, 1, 2))
+    view = made_up_view(records)
+    curves = {
+        run: replace_values(curve, 1e26) if run in {r.run_id for r in records[:3]} else curve
+        for run, curve in view.curves("train_loss").items()
+    }
+    lost = StudyView(view.study, tuple(records), lambda _: curves)
+    axes = drawn(lost, metrics=("train_loss",), options=CurveOptions())
+    assert axes.get_ylim()[1] < 10
+    assert any(text.get_text() == "▴ 1e+26" for text in axes.texts)
+
+
+def replace_values(curve: Curve, value: float) -> Curve:
+    return Curve(curve.steps, np.full(len(curve.steps), value))

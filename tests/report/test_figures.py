@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from optrial import load
+from optrial.analysis.view import StudyView
 from optrial.errors import StoreError
-from optrial.records import Record
+from optrial.records import Curve, Record
 from optrial.report.figures import PrintFigure, draw_differences, draw_ranks, study_figures
 from optrial.spec import RunFacts, Status
 from optrial.style import (
@@ -103,6 +107,8 @@ def test_trials_far_from_the_best_are_marked_at_the_edge() -> None:
     axes = axes_of(figures_of([*trials, *results])["tuning"])
     assert axes.get_xlim()[0] > 10
     assert [text.get_text() for text in axes.texts] == ["◂ 5", "◂ 5"]
+    drawn = [x for line in axes.lines for x in line.get_xdata()]
+    assert min(drawn) > 5  # what is written is not drawn too
 
 
 def test_ranks_need_problems() -> None:
@@ -188,3 +194,60 @@ def test_results_plot_onto_a_new_figure(tmp_path: Path, monkeypatch: pytest.Monk
         axes = results.plot_curves()
     assert axes.get_ylabel() == "test accuracy (%)"
     pyplot.close(axes.get_figure())
+
+
+def test_a_difference_without_an_end_goes_on_and_one_without_an_interval_is_explained() -> None:
+    (problem,) = made_up_view(made_up_records(["sgd", "adam"], (0.1,), 6)).problems
+    pair = problem.pairs[0]
+    for limits, sign in {
+        (-math.inf, math.inf): "arrow: interval goes on",
+        (math.nan, math.nan): "no line: no interval",
+    }.items():
+        low, high = limits
+        difference = replace(pair.difference, low=low, high=high)
+        changed = SimpleNamespace(
+            pairs=[replace(pair, difference=difference)],
+            directions=problem.directions,
+            metric=problem.metric,
+        )
+        axes = Figure().add_subplot()
+        draw_differences(axes, changed)
+        assert sign in axes.get_xlabel()
+        ends = [line for line in axes.lines if line.get_marker() in ("<", ">")]
+        assert len(ends) == (2 if math.isinf(low) else 0)
+        assert [line.get_xdata()[0] for line in ends] == list(axes.get_xlim())[: len(ends)]
+
+
+def test_a_row_says_which_optimizer_has_no_run_to_compare() -> None:
+    records = made_up_records(["sgd", "adam"], (0.1,), 3, diverged=(0, 1, 2))
+    axes = axes_of(figures_of(records)["differences"])
+    assert [text.get_text() for text in axes.texts] == ["sgd: all runs diverged"]
+    assert not axes.lines
+    assert len(axes.get_xticks()) == 0
+
+
+def test_published_accuracies_are_in_percent_and_no_range_goes_beyond_100() -> None:
+    study = {"name": "made up", "reported": {"test_accuracy": {"sgd": 0.98, "adam": 0.5}}}
+    records = made_up_records(rates=(0.1,))
+    spread = {0: 0.8, 1: 0.99, 2: 1.0}
+    records = [replace(r, metrics={**r.metrics, "test_accuracy": spread[r.seed]}) for r in records]
+    axes = axes_of(by_name(study_figures(made_up_view(records, study)))["reported-test_accuracy"])
+    assert axes.get_xlabel().startswith("test accuracy (%)")
+    assert [line.get_xdata()[0] for line in axes.lines[1::2]] == [98, 50]
+    ends = [segment[1, 0] for lines in axes.collections for segment in lines.get_segments()]
+    assert ends == [100, 100]
+
+
+def test_less_than_two_epochs_show_the_loss_of_each_batch() -> None:
+    records = [
+        replace(r, metrics={"train_loss_epoch": 0.5, **r.metrics}) for r in made_up_records()
+    ]
+    view = made_up_view(made_up_records())
+    names = {1: "curves-train_loss", 3: "curves-train_loss_epoch"}
+    for count, name in names.items():
+        steps = np.arange(20, 20 * count + 1, 20)
+        epochs = {r.run_id: Curve(steps, np.full(count, 0.5)) for r in records}
+        batches = view.curves("train_loss")
+        known = {"train_loss_epoch": epochs, "train_loss": batches}
+        shown = StudyView(view.study, tuple(records), lambda m, known=known: known.get(m, {}))
+        assert next(study_figures(shown)).name == name

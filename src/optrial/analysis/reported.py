@@ -149,7 +149,9 @@ def _distance(value: ReportedValue) -> float:
 def _departure(value: ReportedValue) -> str:
     assert value.measured is not None
     distance = "one run, so its spread is unknown"
-    if not math.isnan(value.deviations):
+    if value.deviations == math.inf:
+        distance = f"{value.measured.count} equal runs"
+    elif not math.isnan(value.deviations):
         distance = f"{value.deviations:.1f} standard deviations off"
     return (
         f"{metric_title(value.metric)} of {value.label}: published {value.reported:.6g}, here "

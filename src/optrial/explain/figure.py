@@ -14,25 +14,38 @@ from optrial.style import LIGHT, WIDTHS, Theme, blend, figure_style, literal
 
 __all__ = ["landscape_figure"]
 
+BELOW = 8
+"""Most paths whose legend stands below the surface; a longer one stands on its right."""
+ROW = 0.14
+"""Inches of a row of the legend."""
+
 
 def landscape_figure(landscape: Landscape, theme: Theme = LIGHT) -> Figure:
     """Return filled contours at equal ratios, with paths, start, minima and legend."""
     with figure_style(theme):
-        width, aspect = WIDTHS["column"], aspect_of(landscape)
-        margins = 0.75 + 0.14 * len(landscape.paths)  # inches for title, labels and legend
-        figure = Figure(figsize=(width, 0.87 * width * aspect + margins))
+        figure = Figure(figsize=_size(landscape))
         axes = figure.add_subplot()
         _draw_surface(axes, landscape, theme)
         handles = [_draw_path(axes, path, landscape, theme) for path in landscape.paths]
         labels = [literal(f"{path.label}: {fate(path)}") for path in landscape.paths]
         axes.set(xlabel="x", ylabel="y", title=literal(landscape.title))
         axes.set(xlim=landscape.x[[0, -1]], ylim=landscape.y[[0, -1]])
-        axes.set_box_aspect(aspect)
+        axes.set_box_aspect(aspect_of(landscape))
+        place = "right upper" if len(labels) > BELOW else "lower left"
         figure.legend(
-            handles, labels, title="final value", loc="outside lower left", alignment="left"
+            handles, labels, title="final value", loc=f"outside {place}", alignment="left"
         )
         figure.draw_without_rendering()  # settles the layout while the style holds
     return figure
+
+
+def _size(landscape: Landscape) -> tuple[float, float]:
+    """Return width and height in inches, with room for the legend below or on the right."""
+    width, paths = WIDTHS["column"], len(landscape.paths)
+    surface, legend = 0.87 * width * aspect_of(landscape), ROW * paths
+    if paths > BELOW:
+        return WIDTHS["page"], max(surface + 0.6, legend + 0.4)
+    return width, surface + 0.75 + legend
 
 
 def _draw_surface(axes: Axes, landscape: Landscape, theme: Theme) -> None:

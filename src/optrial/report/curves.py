@@ -28,7 +28,7 @@ from optrial.report.axes import (
     metric_is_logarithmic,
     optimizer_styles,
 )
-from optrial.spec import Directions, metric_title, setting_text
+from optrial.spec import FAILED, Directions, metric_title, setting_text
 from optrial.style import (
     COLOURED,
     LIGHT,
@@ -114,6 +114,7 @@ class _Line:
         raw: the values before they were smoothed; None if they were not.
         per_x: steps per unit of the horizontal axis.
         grey: whether it is one of many that are not among the best.
+        lost: whether all of its runs failed.
     """
 
     label: str
@@ -122,6 +123,7 @@ class _Line:
     raw: Band | None
     per_x: float
     grey: bool
+    lost: bool
 
     @property
     def x(self) -> Floats:
@@ -303,6 +305,7 @@ def _lines(
                     raw.get(contender.setting_id),
                     _per_x(source, contender, options),
                     contenders.is_grey(contender),
+                    all(record.status in FAILED for record in contender.records),
                 )
                 yield from _by_seed(line) if options.each_seed else [line]
 
@@ -404,8 +407,10 @@ def _deciding(
 
     These are the values of lines that end near the best one, without the first part, where all of
     them change most, and their intervals as far as these are not much wider; and published values.
+    Lines of which every run failed decide nothing, unless there is no other.
     """
-    ended = [line for line in lines if line.last is not None]
+    drawn = [line for line in lines if line.last is not None]
+    ended = [line for line in drawn if not line.lost] or drawn
     better = directions.better(metric)
     if not ended or better is None:
         return None
