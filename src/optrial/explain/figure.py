@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,10 +33,11 @@ def landscape_figure(landscape: Landscape, theme: Theme = LIGHT) -> Figure:
         axes.set(xlabel="x", ylabel="y", title=literal(landscape.title))
         axes.set(xlim=landscape.x[[0, -1]], ylim=landscape.y[[0, -1]])
         axes.set_box_aspect(aspect_of(landscape))
-        place = "right upper" if len(labels) > BELOW else "lower left"
-        figure.legend(
-            handles, labels, title="final value", loc=f"outside {place}", alignment="left"
-        )
+        title: dict[str, Any] = {"title": "final value", "alignment": "left"}
+        if len(labels) > BELOW:
+            figure.legend(handles, labels, loc="outside right upper", **title)
+        else:
+            figure.legend(handles, labels, loc="outside lower left", **title)
         figure.draw_without_rendering()  # settles the layout while the style holds
     return figure
 
