@@ -19,10 +19,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import typer
+from typer.core import TyperGroup
 
 import optrial as package
 from optrial.analysis.frames import CURVE_COLUMNS, RUN_COLUMNS
-from optrial.cli import complete
+from optrial.cli import app, complete
 from optrial.config import read_study
 from optrial.data import DATASETS
 from optrial.functions import FUNCTIONS
@@ -526,3 +528,11 @@ def test_help_shows_the_defaults_that_depend_on_other_things(
     text = " ".join(optrial(command, "--help").out.split())
     assert "[default: " in text
     assert words in text
+
+
+def test_the_help_of_a_command_leaves_lines_to_the_terminal() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    for name, command in group.commands.items():
+        text = command.help or ""
+        assert "\n" not in text.replace("\n\n", ""), name

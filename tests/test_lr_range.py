@@ -104,6 +104,9 @@ def test_the_command_prints_rates_and_draws_them(
     rows = json.loads(capsys.readouterr().out)
     assert [row["optimizer"] for row in rows] == ["sgd", "Adam"]
     assert all(row["lr"].startswith("{log: [") for row in rows)
+    rates = [row[name] for row in rows for name in ("steepest", "lowest") if row[name]]
+    assert rates
+    assert rates == [float(f"{rate:.4g}") for rate in rates]  # so that 80 columns hold all
     assert (tmp_path / "small-lr-range.png").stat().st_size > 1000
 
 

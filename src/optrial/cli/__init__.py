@@ -12,6 +12,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from inspect import getdoc
 from itertools import pairwise
 from traceback import walk_tb
 from typing import Annotated, Any
@@ -101,13 +102,20 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "landscape": catalogue.landscape,
     },
 }
+
+
+def _paragraphs(command: Callable[..., Any]) -> str:
+    """Return the docstring of a command with one line per paragraph, which a terminal wraps."""
+    return "\n\n".join(" ".join(part.split()) for part in (getdoc(command) or "").split("\n\n"))
+
+
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
-        app.command(_name, rich_help_panel=_panel)(_command)
+        app.command(_name, rich_help_panel=_panel, help=_paragraphs(_command))(_command)
 for _command in (catalogue.fetch, catalogue.verify, catalogue.path):
-    data_app.command(_command.__name__)(_command)
+    data_app.command(_command.__name__, help=_paragraphs(_command))(_command)
 for _command in (speeds.show, speeds.clear):
-    speeds_app.command(_command.__name__)(_command)
+    speeds_app.command(_command.__name__, help=_paragraphs(_command))(_command)
 app.add_typer(data_app, name="data", rich_help_panel="Look things up")
 app.add_typer(speeds_app, name="speeds", rich_help_panel="Look things up")
 

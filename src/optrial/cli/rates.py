@@ -67,7 +67,7 @@ def lr_range(
         test = loaded.lr_range(
             dataset, low=low, high=high, steps=steps, device=device, problem=problem
         )
-    print_rows(list(test.rows()), file_format)
+    print_rows(list(test.rows()), file_format, expendable=["bursts", "lowest"])
     file = out or Path(f"{loaded.default_folder.name}-lr-range.png")
     save_figure(lr_range_figure(test), file)
     if not quiet:

@@ -108,14 +108,18 @@ class LrRange:
     curves: Sequence[RateCurve]
 
     def rows(self) -> Iterator[dict[str, object]]:
-        """Yield one row per curve."""
+        """Yield one row per curve; rates have four digits, far finer than their steps."""
         for curve in self.curves:
             suggestion = curve.suggestion
             yield {
                 "optimizer": curve.optimizer,
                 "setting": curve.setting,
-                "steepest": curve.steepest,
-                "lowest": curve.lowest,
-                "bursts": curve.bursts,
+                "steepest": _four_digits(curve.steepest),
+                "lowest": _four_digits(curve.lowest),
+                "bursts": _four_digits(curve.bursts),
                 "lr": None if suggestion is None else "{log: [%.2g, %.2g]}" % suggestion,  # noqa: UP031
             }
+
+
+def _four_digits(rate: float | None) -> float | None:
+    return None if rate is None else float(f"{rate:.4g}")
