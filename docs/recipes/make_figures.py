@@ -18,6 +18,8 @@ HERE = Path(__file__).parent
 COMMANDS: Mapping[str, str] = {
     "adaptive-methods-cifar10": "optrial plot adaptive-methods-cifar10 --metric train_loss_epoch "
     "--metric test_accuracy --x epochs",
+    "adaptive-methods-cifar10-dropout": "optrial plot adaptive-methods-cifar10-dropout "
+    "--metric train_loss_epoch --metric test_accuracy --x epochs",
     "cnn-cifar10": "optrial plot cnn-cifar10 --metric train_loss --x steps --smooth 5",
     "fashion-mnist-sweep": "optrial plot fashion-mnist-sweep --metric test_accuracy "
     "--metric relu_gradient_square_sum --x epochs",

@@ -23,6 +23,7 @@ from optrial.analysis.audit import (
     waiver_problems,
 )
 from optrial.analysis.audit.context import Context
+from optrial.analysis.audit.finding import group_runs
 from optrial.engine.backends.reference import ReferenceEngine
 from optrial.errors import StudyError
 from optrial.spec import RunFacts, Status
@@ -249,6 +250,12 @@ def test_runs_of_a_finding_are_grouped_by_setting() -> None:
     assert finding.rule == "E16"
     assert sum(len(ids) for ids in finding.runs.values()) == len(sound().records)
     assert next(iter(finding.runs)) == "sgd lr=0.01"
+
+
+def test_a_run_of_two_claims_is_named_once() -> None:
+    study = sound()
+    records = [*study.records, *study.records]
+    assert sum(len(ids) for ids in group_runs(records).values()) == len(study.records)
 
 
 def test_two_models_of_gpus_are_two_devices() -> None:

@@ -109,8 +109,9 @@ class Finding:
 
 
 def group_runs(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
-    """Return run ids by optimizer and setting, in the order of the records."""
-    groups: dict[str, list[str]] = {}
+    """Return run ids by optimizer and setting, each once, in the order of the records."""
+    groups: dict[str, dict[str, None]] = {}
     for record in records:
-        groups.setdefault(f"{record.optimizer} {record.setting}".strip(), []).append(record.run_id)
+        name = f"{record.optimizer} {record.setting}".strip()
+        groups.setdefault(name, {})[record.run_id] = None
     return {name: tuple(ids) for name, ids in groups.items()}
