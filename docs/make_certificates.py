@@ -31,11 +31,24 @@ ARGUMENTS: Mapping[str, dict[str, Any]] = {
 }
 """Arguments that choose the variant that the rule describes, where a class has several."""
 
+_GROUPS = (
+    "it takes groups with a switch `use_muon` in place of parameters: matrices that it "
+    "orthogonalises, and others for AdamW. A function of the parameters that makes such groups can "
+    "be certified."
+)
+
 OTHERS: Mapping[str, str] = {
     "pytorch_optimizer:ASGD": "it is another algorithm of the same name, SGD with a learning rate "
-    "that adapts to an estimate of the smoothness, and averages no weights."
+    "that adapts to an estimate of the smoothness, and averages no weights.",
+    "pytorch_optimizer:AdamMini": "it takes a model in place of parameters, and divides its "
+    "weights by their names.",
+    "pytorch_optimizer:Muon": _GROUPS,
+    "pytorch_optimizer:NorMuon": _GROUPS,
+    "pytorch_optimizer:Kron": "it draws random numbers, as psgd_kron does, and others. With the "
+    "same draws, in float64, it takes the steps of psgd_kron on matrices and vectors without "
+    "weight decay, as a test of the rule shows.",
 }
-"""Classes that share no more than the name with a rule, and what they are."""
+"""Classes that cannot be certified beside the rule of their name, and why."""
 
 INTRODUCTION = """\
 # Certificates

@@ -166,5 +166,26 @@ def test_deviations_of_adahessian_and_soap_are_known() -> None:
 
 
 def test_rules_that_draw_are_not_comparable() -> None:
-    certificate = optrial.certify("pytorch_optimizer:Kron", against="psgd_kron", draws=1)
+    certificate = optrial.certify("pytorch_optimizer:Kron", draws=1)
+    assert certificate.verdict is Verdict.NOT_COMPARABLE, lines(certificate)
     assert "psgd_kron draws random numbers" in certificate.reason
+    assert "its steps repeat where PyTorch, NumPy and `random` are seeded" in lines(certificate)
+
+
+class Unrepeatable(torch.optim.Optimizer):
+    """Adds noise from a generator of its own, which no seed reaches."""
+
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Any = None) -> Any:
+        for p in self.param_groups[0]["params"]:
+            p.data.add_(float(np.random.default_rng().normal()))
+
+
+def test_steps_that_no_seed_repeats_are_a_fault() -> None:
+    before = np.random.get_state()[2], torch.get_rng_state()
+    certificate = optrial.certify(Unrepeatable, draws=1)
+    assert [f.name for f in certificate.faults] == ["determinism"]
+    assert np.random.get_state()[2] == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])

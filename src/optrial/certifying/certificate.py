@@ -195,6 +195,8 @@ def _subjects(
         return _beside_class(target, against, arguments, shapes, seed)
     rules = _rules(target, against)
     bindings = bindings_of([rule for rule in rules if "draws" not in rule.needs], arguments)
+    if target.adapter:  # whose libraries have one kind of decay, and do not call it l2
+        bindings = [replace(b, claims_decay=b.rule.default_decay == "decoupled") for b in bindings]
     subjects = [
         Subject(target, binding, _replayer(binding.rule), shapes, seed) for binding in bindings
     ]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from optrial.certifying.signature import as_of_pytorch, renamed
+from optrial.errors import Problem, StudyError
 
 __all__ = ["KerasOptimizer", "adapted", "is_class"]
 
@@ -76,7 +77,17 @@ def adapted(optimizer: type[keras.optimizers.Optimizer]) -> Callable[..., KerasO
 
     Args:
         optimizer: the class; called with `learning_rate` and its other arguments.
+
+    Raises:
+        StudyError: Keras computes with another library than PyTorch.
     """
+    if (backend := keras.backend.backend()) != "torch":
+        message = (
+            f"keras.optimizers:{optimizer.__name__}: Keras computes with {backend} here, and must "
+            "with PyTorch; set the environment variable KERAS_BACKEND=torch before Keras is "
+            "imported."
+        )
+        raise StudyError([Problem("target", message)], "the certificate")
 
     def make(params: Sequence[Tensor], **arguments: Any) -> KerasOptimizer:
         return KerasOptimizer(params, lambda: optimizer(**renamed(arguments)))

@@ -31,6 +31,8 @@ _COMPLEMENTS = {"scion": {"momentum": "momentum"}}
 """Rule -> hyperparameter -> argument that is its complement where its default is below 1/2."""
 _SWITCHED = {"nesterov": "nesterov", "amsgrad": "amsgrad"}
 """Rule -> the argument that turns a class of several rules into it."""
+_OTHER_NAMES = {"kron": "psgd_kron", "signsgd": "signum"}
+"""What a class may be called -> a further rule that it may compute."""
 _SIGNS = "hessian_distribution", "rademacher"
 """Argument and value that draw signs, with which estimates of a diagonal Hessian are exact."""
 
@@ -89,8 +91,8 @@ def rules_named(name: str, classes: Sequence[str] = ()) -> list[Rule]:
             if (rule.torch_optim and spelled(rule.torch_optim.class_name) == word)
             or spelled(rule.name) == word
         ]
-        if word == "signsgd" and "signum" in RULES:
-            rules.append(RULES["signum"])
+        if word in _OTHER_NAMES:
+            rules.append(RULES[_OTHER_NAMES[word]])
         if rules:
             return list(dict.fromkeys(rules))
     return []

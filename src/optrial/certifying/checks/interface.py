@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +33,7 @@ def _gradient(tiny: Tiny, step: int) -> str:
 def is_deterministic(subject: Subject) -> Iterator[Finding]:
     """Two fresh optimizers take the same steps, bit for bit."""
     tiny, arguments = subject.tiny(1), subject.arguments(1)
-    with torch.random.fork_rng(devices=[]):
+    with _generators_restored():
         torch.manual_seed(subject.seed + 1)
         before = torch.get_rng_state()
         once, twice = (subject.trained(tiny, arguments) for _ in range(2))
@@ -38,6 +41,14 @@ def is_deterministic(subject: Subject) -> Iterator[Finding]:
     if identical(once, twice):
         if is_moved and not subject.target.is_curved:  # which draws the signs of its estimates
             yield _moved_generator(subject, tiny, arguments)
+        return
+    if subject.reference is None and identical(*(_seeded(subject, tiny, arguments) for _ in "12")):
+        yield Finding(
+            "determinism",
+            Kind.NOTE,
+            "draws random numbers: its steps repeat where PyTorch, NumPy and `random` are seeded, "
+            "and nothing else was checked",
+        )
         return
     script = subject.script().add("results = []", "for _ in range(2):")
     script.add(f"    w = torch.tensor({numbers(tiny.start['a'])}, requires_grad=True)")
@@ -51,6 +62,27 @@ def is_deterministic(subject: Subject) -> Iterator[Finding]:
         "or keeps state outside the object",
         reproducer=script.text,
     )
+
+
+@contextmanager
+def _generators_restored() -> Iterator[None]:
+    """Give PyTorch's, NumPy's and Python's random numbers back as they were."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+
+def _seeded(subject: Subject, tiny: Tiny, arguments: dict[str, object]) -> Mapping[str, Tensor]:
+    """Return the weights after a training that begins with seeded random numbers."""
+    with _generators_restored():
+        torch.manual_seed(subject.seed)
+        np.random.seed(subject.seed)
+        random.seed(subject.seed)
+        return subject.trained(tiny, arguments)
 
 
 def _moved_generator(subject: Subject, tiny: Tiny, arguments: dict[str, object]) -> Finding:

@@ -15,7 +15,13 @@ from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
 from optrial.replay.draws import tensor_text
-from optrial.replay.target import float64_scalars, parameters_of, quiet, step_with
+from optrial.replay.target import (
+    float64_scalars,
+    no_rounding,
+    parameters_of,
+    quiet,
+    step_with,
+)
 
 __all__ = ["VARIANT_CHECKS"]
 
@@ -46,11 +52,16 @@ def agrees_with_variants(subject: Subject) -> Iterator[Finding]:
             if result is None:
                 continue
             text = ", ".join(f"{key}=True" for key in variant)
+            with float64_scalars(), no_rounding():
+                exact = subject.trained(tiny, {**arguments, **plain_key})
+                other = _trained(subject, tiny, {**arguments, **variant})
+            is_rounding = first_apart(other, exact, _SAME) is None
             yield Finding(
                 f"variant {' and '.join(variant)}",
-                Kind.FAULT,
+                Kind.CONVENTION if is_rounding else Kind.FAULT,
                 f"takes other steps with {text} than without"
-                + (" if maximize=True" if arguments.get("maximize") else ""),
+                + (" if maximize=True" if arguments.get("maximize") else "")
+                + (": it rounds to a narrower type at other places" if is_rounding else ""),
                 tensor=tensor_text(result[0], plain[result[0]]),
                 difference=result[1],
                 reproducer=_script(subject, tiny, {**arguments, **plain_key}, arguments, variant),
