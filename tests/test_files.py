@@ -177,6 +177,20 @@ def test_tables_and_figures_replace_a_file_whole(tmp_path: Path) -> None:
         write_parquet(pd.DataFrame({"a": [1]}), tmp_path)
 
 
+def test_each_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of a second attempt, as on a full disk, would be one of nothing."""
+    made: list[str] = []
+    mkdir = Path.mkdir
+
+    def noted(self: Path, **options: bool) -> None:
+        made.append(self.name)
+        mkdir(self, **options)
+
+    monkeypatch.setattr(Path, "mkdir", noted)
+    make_folder(tmp_path / "a" / "b")
+    assert made == ["a", "b"]
+
+
 def test_a_folder_within_a_thousand_others(tmp_path: Path) -> None:
     folder = tmp_path / "/".join("d" * 1200)
     make_folder(folder)

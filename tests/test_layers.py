@@ -22,6 +22,7 @@ ALLOWED = {
     "passwords": set(),
     "errors": {"passwords"},
     "array_headers": set(),
+    "child": set(),
     "descriptors": set(),
     "files": set(),
     "garbage": set(),
@@ -77,8 +78,8 @@ ALLOWED = {
     },
     "trackers": {"callbacks", "config", "files", "passwords", "records", "spec", "errors"},
     "executors": {
-        *("code", "config", "data", "descriptors", "engine", "errors", "memory", "models"),
-        *("pace", "plan", "records", "spec", "user_output", "watching"),
+        *("child", "code", "config", "data", "descriptors", "engine", "errors", "memory"),
+        *("models", "pace", "plan", "records", "spec", "user_output", "watching"),
     },
     "sweep": {
         *("attempts", "callbacks", "code", "config", "data", "engine", "errors", "executors"),
@@ -151,7 +152,10 @@ ALLOWED = {
     },
     "listings": {"config", "data", "spec", "models", "recipes", "rules"},
     "replay": {"rules"},
-    "certifying": {"code", "lines", "replay", "rules", "errors"},
+    "certifying": {
+        *("child", "code", "lines", "models", "replay", "rules", "supervision", "user_output"),
+        *("watching", "errors"),
+    },
     "certifying.page": {"certifying", "report"},
     "testing": {"certifying", "rules"},
     "explain": {"files", "keyed", "rules", "functions", "report", "style", "errors"},

@@ -10,7 +10,8 @@
     │   ├── StoreUnreachableError  the server does not answer
     │   └── LeaseLostError    another process has taken over a stack
     ├── EngineError           this machine or engine cannot train the study
-    └── CheckpointError       a checkpoint cannot store or restore the state of a run
+    ├── CheckpointError       a checkpoint cannot store or restore the state of a run
+    └── UserCodeError         user code ended its process, or did not return in time
 
 A run that fails in training is not an error but a status of its record.
 """
@@ -196,6 +197,18 @@ class EngineError(OptrialError):
 
 class CheckpointError(OptrialError):
     """A run holds state that a checkpoint cannot store or exactly restore."""
+
+
+class UserCodeError(OptrialError):
+    """User code ended its process or did not return in time, so that there is no result.
+
+    Attributes:
+        timed_out: whether it did not return in time.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
 
 
 USER_CODE_ERRORS = (Exception, SystemExit, KeyboardInterrupt)

@@ -75,7 +75,7 @@ def make_folder(folder: Path) -> None:
         OSError: it cannot be created, or a file has its name.
     """
     missing = takewhile(lambda place: not place.exists(), [folder, *folder.parents])
-    for place in [*reversed([*missing]), folder]:
+    for place in [*missing][::-1] or [folder]:
         place.mkdir(exist_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""User code that hangs: reported by a thread, and interrupted after a time limit of training."""
+"""User code that hangs: reported by a thread, and interrupted after a time limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIGNAL = signal.SIGURG  # ignored by default, and used by hardly any program
 
 
 class TimedOut(BaseException):
-    """A run took longer than the `timeout` of the study; user code is not expected to catch it.
+    """Work took longer than its `timeout`; user code is not expected to catch it.
 
     Attributes:
         is_step: whether a single step took longer, perhaps because of one run of a stack.
@@ -47,7 +47,8 @@ class Watch:
 
     Args:
         tell: called with a message about work that hangs, from another thread.
-        timeout: seconds that a step may take, with its evaluation; None for no limit.
+        timeout: seconds that a step may take, with its evaluation, or other work that is limited;
+            None for no limit.
         give_up: called from another thread, with the reason, if a step took longer and does not end
             when it is interrupted.
     """
@@ -68,6 +69,7 @@ class Watch:
         self._runs = ""
         self._step: Callable[[], str] = str
         self._task = ""  # other work under way
+        self._is_limited = False
         self._since: float | None = None  # when the work under way began; None between
         self._longest = 0.0
         self._next_report = PATIENCE
@@ -90,7 +92,7 @@ class Watch:
 
     @property
     def _interrupts(self) -> bool:
-        return self._trainer == threading.main_thread().ident
+        return self._timeout is not None and self._trainer == threading.main_thread().ident
 
     def begin(self, runs: str, step: Callable[[], str]) -> None:
         """Begin to watch another training.
@@ -102,20 +104,29 @@ class Watch:
         self._runs, self._step, self._longest = runs, step, 0.0
 
     @contextmanager
-    def busy(self, task: str) -> Iterator[None]:
-        """Watch other work than a training in this context; no limit applies.
+    def busy(self, task: str, *, limited: bool = False) -> Iterator[None]:
+        """Watch other work than a training in this context; it does not count as outer work.
 
         Args:
             task: the work, such as "loading the data".
+            limited: whether the limit applies.
+
+        Raises:
+            TimedOut: limited work took longer than the limit.
         """
+        began = time.monotonic()
         with self._gate:
-            before = self._task, self._since, self._next_report
-            self._task, self._since, self._next_report = task, time.monotonic(), PATIENCE
+            before = self._task, self._is_limited, self._next_report
+            outer = self._since
+            self._task, self._is_limited, self._next_report = task, limited, PATIENCE
+            self._since = began
         try:
             yield
         finally:
             with self._gate:
-                self._task, self._since, self._next_report = before
+                self._task, self._is_limited, self._next_report = before
+                self._since = None if outer is None else outer + time.monotonic() - began
+                self._interrupted_at = None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -125,7 +136,7 @@ class Watch:
             TimedOut: it took longer than the limit.
         """
         with self._gate:
-            self._task, self._since = "", time.monotonic()
+            self._task, self._is_limited, self._since = "", True, time.monotonic()
             self._next_report = max(PATIENCE, _UNUSUAL * self._longest)
         try:
             yield
@@ -172,7 +183,7 @@ class Watch:
                     continue
                 seconds = time.monotonic() - self._since
                 report = ""
-                if self._timeout is not None and seconds > self._timeout and not self._task:
+                if self._is_limited and self._timeout is not None and seconds > self._timeout:
                     self._interrupt()
                 elif seconds > self._next_report:
                     self._next_report *= 2
@@ -199,9 +210,10 @@ class Watch:
         now = time.monotonic()
         if self._interrupted_at is None:
             self._interrupted_at = self._signalled_at = now
+            step = "" if self._task else f", {self._step()}"
             self._reason = (
-                f"a step took longer than timeout {self._timeout:g} s, "
-                f"{self._step()}{self._place()}"
+                f"{self._task or 'a step'} took longer than timeout {self._timeout:g} s"
+                f"{step}{self._place()}"
             )
         elif now - self._interrupted_at > GRACE_SECONDS:
             self._interrupted_at = float("inf")  # give up once

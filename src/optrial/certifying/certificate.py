@@ -19,8 +19,9 @@ from optrial.certifying.exceptions import known_exceptions
 from optrial.certifying.explanation import Explanation, explain
 from optrial.certifying.findings import Certificate, Finding, Kind
 from optrial.certifying.reproducer import script_of_departure, shortest
-from optrial.certifying.subject import Subject
+from optrial.certifying.subject import Check, Subject
 from optrial.errors import USER_CODE_ERRORS, one_line
+from optrial.models import kept_process
 from optrial.replay.binding import Binding, bindings_of, rules_named
 from optrial.replay.comparison import Departure, departures, first_of
 from optrial.replay.draws import SHAPES, Draw, Setting, drawn, drawn_setting, tensor_text
@@ -127,7 +128,8 @@ def workable(
         asking = replace(target, is_curved=is_curved, is_supplied=is_curved)
         for shapes in _KINDS_OF_SHAPES:
             try:
-                optimizer, seconds = _stepped(asking, shapes)
+                with kept_process():
+                    optimizer, seconds = _stepped(asking, shapes)
             except USER_CODE_ERRORS as error:
                 reasons.append(one_line(error).rstrip("."))
                 continue
@@ -315,7 +317,7 @@ def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Fi
         if check.of_torch and subject.target.adapter:
             continue
         try:
-            result = [replace(f, check=check.sentence) for f in check.run(subject)]
+            result = _found(check, subject)
         except USER_CODE_ERRORS as error:
             text = f"raises an error in the check '{check.name}': {one_line(error)}"
             result = [Finding(check.name, Kind.FAULT, text, check.sentence)]
@@ -325,11 +327,16 @@ def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Fi
     return findings
 
 
-def _random_steps(subject: Subject) -> Iterator[Finding]:
-    """Yield whether steps are random, in which case every other comparison fails too."""
-    for check in CHECKS:
-        if check.name == "determinism":
-            yield from (replace(finding, check=check.sentence) for finding in check.run(subject))
+def _random_steps(subject: Subject) -> list[Finding]:
+    """Return whether steps are random, in which case every other comparison fails too."""
+    determinism = [check for check in CHECKS if check.name == "determinism"]
+    return [finding for check in determinism for finding in _found(check, subject)]
+
+
+def _found(check: Check, subject: Subject) -> list[Finding]:
+    """Return what a check finds; the process is as before afterwards."""
+    with kept_process():
+        return [replace(finding, check=check.sentence) for finding in check.run(subject)]
 
 
 def _note_outcome(outcomes: dict[str, str], check: str, result: Sequence[Finding]) -> None:
@@ -346,7 +353,8 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
     assert subject.reference is not None
     draws = list(_draws(subject, count))
     try:
-        cases, explanation = explain(subject.target, subject.binding, subject.reference, draws)
+        with kept_process():
+            cases, explanation = explain(subject.target, subject.binding, subject.reference, draws)
     except USER_CODE_ERRORS as error:
         text = f"raises an error in a training of a few steps: {one_line(error)}"
         return [Finding("equations", Kind.FAULT, text, _CHECK_EQUATIONS)], None

@@ -1,9 +1,9 @@
 """The command line: parses, calls, prints. Nothing else in optrial prints or exits.
 
 Standard output holds results only; progress, notes and errors go to standard error. Exit status:
-0 ok, 1 some runs failed, 2 bad input, 124 a step hangs and cannot be interrupted, 130 interrupted,
-143 terminated. Commands import their dependencies when they run, so that help and completion are
-quick.
+0 ok, 1 some runs failed, 2 bad input, 124 user code did not return in time, 125 it ended its
+process, 130 interrupted, 143 terminated. Commands import their dependencies when they run, so that
+help and completion are quick.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Sequence
 from inspect import getdoc
 from itertools import pairwise
-from traceback import walk_tb
 from typing import Annotated, Any
 
 import typer
@@ -31,9 +30,17 @@ from optrial.cli import (
     studies,
     timing,
 )
-from optrial.cli.output import end_at_once, fail, note, status_of_signal
+from optrial.cli.output import BAD_INPUT, ENDED, HUNG, end_at_once, fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
-from optrial.errors import OptrialError, Problem, StudyError, cut, one_line, printable
+from optrial.errors import (
+    OptrialError,
+    Problem,
+    StudyError,
+    UserCodeError,
+    cut,
+    one_line,
+    printable,
+)
 from optrial.garbage import collecting_no_garbage
 from optrial.interruption import stop_on_signal
 from optrial.memory import libraries_problem, out_of_memory
@@ -150,7 +157,8 @@ def _run(debug: bool) -> None:
     except (OptrialError, OSError) as error:
         if debug:
             raise
-        fail(_message_of_system(error) if isinstance(error, OSError) else str(error))
+        text = _message_of_system(error) if isinstance(error, OSError) else str(error)
+        fail(text, _status_of(error))
     except KeyboardInterrupt as interruption:
         note("interrupted")
         sys.exit(status_of_signal(*interruption.args))
@@ -159,7 +167,9 @@ def _run(debug: bool) -> None:
     except BaseException as error:
         # When memory runs out, the interpreter also raises SystemError, and threads do not start.
         no_memory = isinstance(error, SystemError) or out_of_memory(error)
-        place = "" if no_memory else _place_in_user_code(error)
+        from optrial.code import place_of_error
+
+        place = "" if no_memory else place_of_error(error)
         if debug or (isinstance(error, Exception) and not (no_memory or place)):
             raise
         if no_memory:
@@ -167,18 +177,18 @@ def _run(debug: bool) -> None:
                 "memory ran out. Everything stored so far is kept: free memory, or choose smaller "
                 "models or data, and run again."
             )
+        where = f", in {place}" if place else ""
         fail(
-            f"user code raised {one_line(error)}{place}. Everything stored so far is kept; --debug "
+            f"user code raised {one_line(error)}{where}. Everything stored so far is kept; --debug "
             "shows the traceback."
         )
 
 
-def _place_in_user_code(error: BaseException) -> str:
-    """Return where user code raised an error; empty if other code raised it."""
-    from optrial.code import place_in_user_code, user_frame
-
-    frame = next((frame for frame, _ in reversed([*walk_tb(error.__traceback__)])), None)
-    return f", in {place_in_user_code(frame)}" if user_frame(frame) else ""
+def _status_of(error: BaseException) -> int:
+    """Return the exit status of a command that ends with an error."""
+    if isinstance(error, UserCodeError):
+        return HUNG if error.timed_out else ENDED
+    return BAD_INPUT
 
 
 def _check_memory(arguments: Sequence[str]) -> None:

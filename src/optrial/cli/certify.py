@@ -13,7 +13,7 @@ import typer
 
 from optrial.cli import complete
 from optrial.cli.options import OutOption, QuietOption, TrustOption, trust_of
-from optrial.cli.output import note, prints_apart, say, write
+from optrial.cli.output import note, say, write
 from optrial.errors import Problem, StudyError
 
 if TYPE_CHECKING:
@@ -62,30 +62,36 @@ def certify(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 for conventions, too.")
     ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="Longest time that it may take.")
+    ] = 600,
     trust: TrustOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Check an optimizer against the rule that it should compute.
 
-    Exit status 0 if it conforms, 1 if it differs, 2 if it is not comparable.
+    Exit status 0 if it conforms, 1 if it differs, 2 if it is not comparable; 124 if its code takes
+    longer than --timeout, 125 if its code ends the process.
     """
     if as_json and as_html:
         raise StudyError([Problem("--html", "goes without --json; choose one.")], "the command")
     from optrial.certifying import Verdict
-    from optrial.certifying import certify as run
+    from optrial.certifying.apart import Request, certify_apart
     from optrial.certifying.text import badge as badge_of
 
-    with prints_apart():
-        trusted = trust_of(trust, quiet=quiet)
-        certificate = run(
-            target,
-            against,
-            seed=seed,
-            draws=draws,
-            compiled=compiled,
-            arguments=_arguments(argument or ()),
-            trust=trusted,
-        )
+    trusted = trust_of(trust, quiet=quiet)
+    request = Request(
+        target,
+        against,
+        seed,
+        draws,
+        timeout,
+        compiled,
+        _arguments(argument or ()),
+        trusted.places,
+        asks=trusted.ask is not None,
+    )
+    certificate = certify_apart(request, trusted)
     text = _text(certificate, as_json=as_json, as_html=as_html)
     if badge is not None:
         badge.write_text(badge_of(certificate), encoding="utf-8")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BAD_INPUT",
+    "ENDED",
     "FAILED",
     "HUNG",
     "draw",
@@ -47,7 +48,7 @@ __all__ = [
     "write",
 ]
 
-FAILED, BAD_INPUT, HUNG = 1, 2, 124
+FAILED, BAD_INPUT, HUNG, ENDED = 1, 2, 124, 125
 _PAIRS_SHOWN = 4
 _LEAST_ROOM = 20  # characters of a line beside a name
 _DEPARTURES_SHOWN = 5
@@ -87,10 +88,10 @@ def _wrapped(text: str) -> str:
     return "\n".join(lines)
 
 
-def fail(text: str) -> NoReturn:
+def fail(text: str, status: int = BAD_INPUT) -> NoReturn:
     """Print an error and exit."""
     note(f"error: {text}")
-    sys.exit(BAD_INPUT)
+    sys.exit(status)
 
 
 def end_at_once(text: str, status: int) -> NoReturn:

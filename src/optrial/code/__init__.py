@@ -22,6 +22,7 @@ from optrial.code.places import (
     is_library_file,
     name_of_user_code,
     place_in_user_code,
+    place_of_error,
     short_path,
     user_frame,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "load_code",
     "name_of_user_code",
     "place_in_user_code",
+    "place_of_error",
     "readable",
     "register",
     "short_path",

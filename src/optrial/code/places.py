@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from traceback import walk_tb
 from types import FrameType
 
 from optrial.code.libraries import is_installed
 
-__all__ = ["is_library_file", "name_of_user_code", "place_in_user_code", "short_path", "user_frame"]
+__all__ = [
+    "is_library_file",
+    "name_of_user_code",
+    "place_in_user_code",
+    "place_of_error",
+    "short_path",
+    "user_frame",
+]
 
 _GENERATED = ("<frozen", "<eval_with_key", "<__array")
 """Names of files of code that Python, PyTorch and NumPy generate."""
@@ -31,6 +39,13 @@ def place_in_user_code(frame: FrameType | None) -> str:
         return ""
     code = chosen.f_code
     return f"{short_path(code.co_filename)}:{chosen.f_lineno} ({code.co_qualname})"
+
+
+def place_of_error(error: BaseException) -> str:
+    """Return where user code raised an error, as `place_in_user_code`; "" if other code did."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    innermost = frames[-1] if frames else None
+    return place_in_user_code(innermost) if user_frame(innermost) else ""
 
 
 def user_frame(frame: FrameType | None) -> FrameType | None:

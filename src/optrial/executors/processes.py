@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from optrial.child import Child
 from optrial.data import Dataset
 from optrial.errors import EngineError
 from optrial.executors.room import Room
@@ -42,13 +36,8 @@ _LOOK_SECONDS = 0.1
 _FAILED_STARTS = 3
 """Number of workers in a row that may die before they can train."""
 
-_PROGRAM = (
-    "import sys; sys.path.append({root!r}); "
-    "from optrial.executors.worker import main; main({connection}, {data})"
-)
 
-
-class _Worker:
+class _Worker(Child):
     """A worker process and the driver's end of the connection to it.
 
     Args:
@@ -62,60 +51,10 @@ class _Worker:
     """
 
     def __init__(self, start: bytes, data: SharedData, environment: dict[str, str]) -> None:
-        near, far = socket.socketpair()
-        with near, far:
-            root = str(Path(__file__).parents[2])
-            file = data.file.fileno()
-            program = _PROGRAM.format(root=root, connection=far.fileno(), data=file)
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(far.fileno(), file),
-                env=os.environ | environment,
-                start_new_session=True,  # Ctrl-C reaches the driver alone
-            )
-            self.connection = Connection(near.detach())
+        super().__init__("executors.worker:main", [data.file.fileno()], environment)
         self.stack: StackId | None = None
         self.ready = False
         self.send_bytes(start)
-
-    def send(self, message: object) -> None:
-        self.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
-
-    def send_bytes(self, data: bytes) -> None:
-        with suppress(OSError):  # it has died, as its next look shows
-            self.connection.send_bytes(data)
-
-    def receive(self) -> Any:
-        """Return the next message; None if the process has died."""
-        try:
-            return pickle.loads(self.connection.recv_bytes())
-        except (EOFError, OSError):
-            return None
-
-    @property
-    def has_died(self) -> bool:
-        """True if the process is gone and everything that it sent was received."""
-        return self.process.poll() is not None and not self.connection.poll()
-
-    def kill(self) -> str:
-        """End the process and its children; return how it ended."""
-        with suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.connection.close()
-        return _ending(self.process.wait())
-
-
-def _ending(status: int) -> str:
-    """Return how a process ended, from its exit status."""
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"
 
 
 class Processes:

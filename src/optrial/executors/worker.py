@@ -5,16 +5,14 @@ It ignores SIGINT, which is for the driver. If the driver is gone, it ends at on
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import queue
-import signal
-import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from optrial.child import connected
 from optrial.errors import USER_CODE_ERRORS, OptrialError, one_line
 from optrial.executors.setup import WorkerSetup
 from optrial.executors.shared_data import DataPlan
@@ -124,9 +122,7 @@ def main(descriptor: int, data: int) -> None:
         descriptor: descriptor of the connection.
         data: descriptor of the file with the arrays of the datasets.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
-    driver = _Driver(connection := Connection(descriptor))
+    driver = _Driver(connection := connected(descriptor))
     try:
         start = pickle.loads(connection.recv_bytes())
         assert isinstance(start, Start)
@@ -152,10 +148,3 @@ def main(descriptor: int, data: int) -> None:
                     del update  # or else a checkpoint would take memory until the next one
             except OptrialError as error:
                 driver.send(Refused(str(error)))
-
-
-def _end_with_parent() -> None:
-    """Let the kernel kill this process when the driver dies, where it can (Linux)."""
-    if sys.platform == "linux":
-        set_death_signal = 1
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

@@ -14,6 +14,7 @@ from optrial.certifying.checks.common import EQUAL, apart, first_apart, identica
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import Script, numbers
 from optrial.certifying.subject import Check, Subject, Tiny
+from optrial.models import kept_process
 from optrial.replay.draws import tensor_text
 from optrial.replay.target import parameters_of, snapshot, step_with
 
@@ -397,6 +398,28 @@ def maximizes(subject: Subject) -> Iterator[Finding]:
         return
 
 
+_SETTINGS = (
+    "torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()",
+    "torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()",
+    "torch.get_float32_matmul_precision(), torch.is_anomaly_enabled()",
+    "torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic",
+)
+
+
+def leaves_settings_alone(subject: Subject) -> Iterator[Finding]:
+    """The settings of PyTorch are the same after the steps."""
+    with kept_process() as changes:
+        subject.trained(subject.tiny(12), subject.arguments(12))
+    if not changes:
+        return
+    script = _one_tensor(subject, subject.tiny(12), subject.arguments(12))
+    script.add("def settings():", "    return [", *(f"        {line}," for line in _SETTINGS))
+    script.add("    ]", "before = settings()", "w.grad = torch.ones_like(w)", "optimizer.step()")
+    script.add("assert settings() == before, settings()")
+    for problem in changes:
+        yield Finding("settings", Kind.FAULT, problem, reproducer=script.text)
+
+
 def _check(name: str, run: object) -> Check:
     sentence = (run.__doc__ or "").splitlines()[0]
     return Check(name, sentence, run)  # type: ignore[arg-type]
@@ -412,4 +435,5 @@ INTERFACE_CHECKS = (
     _check("zero_grad", zeroes_gradients),
     _check("weights in place", keeps_tensors_in_place),
     _check("maximize", maximizes),
+    _check("settings", leaves_settings_alone),
 )

@@ -19,6 +19,7 @@ from optrial.code import Trust, as_trust, is_code, load_code, register
 from optrial.errors import Problem, StudyError, shown, suggest
 from optrial.replay.target import Target
 from optrial.rules import RULES, Rule
+from optrial.supervision import imported, supervised
 
 __all__ = ["certify"]
 
@@ -73,20 +74,19 @@ def certify(
     trusted = as_trust(trust)
     subject = _resolved(target, "target", trusted)
     reference = None if against is None else _resolved(against, "against", trusted)
-    if isinstance(subject, Rule):
-        if arguments:
-            _fail("arguments", f"go with a class; {subject.name} is a rule.")
-        return certificate_of_rule(subject, reference, seed=seed, draws=draws)
-    if arguments:
-        subject = subject.with_arguments(**arguments)
-    return certificate_of(
-        subject,
-        reference,
-        seed=seed,
-        draws=draws,
-        compiled=compiled,
-        source=_source(subject.make),
-    )
+    if isinstance(subject, Rule) and arguments:
+        _fail("arguments", f"go with a class; {subject.name} is a rule.")
+    with supervised(f"certifying {subject.name}"):
+        if isinstance(subject, Rule):
+            return certificate_of_rule(subject, reference, seed=seed, draws=draws)
+        return certificate_of(
+            subject.with_arguments(**(arguments or {})),
+            reference,
+            seed=seed,
+            draws=draws,
+            compiled=compiled,
+            source=_source(subject.make),
+        )
 
 
 def _resolved(value: TargetValue, key: str, trust: Trust) -> Rule | Target:
@@ -116,7 +116,7 @@ def _resolved(value: TargetValue, key: str, trust: Trust) -> Rule | Target:
     if library in _ADAPTED:
         _require(library, key, value)
         value = f"keras.optimizers:{attribute}" if library == "keras" else value
-    refusals = {} if library in _ADAPTED else trust.refusals([value])
+    refusals = {} if library in _ADAPTED else imported([value], trust)
     if refusals:
         _fail(key, refusals[value])
     try:
