@@ -126,6 +126,22 @@ _TREES: tuple[dict[str, Any], ...] = (
         accumulate=2,
         early_stopping={"patience": 3, "metric": "validation_loss", "min_delta": 0.01},
     ),
+    small_keys(
+        optimizers=[
+            {"rule": "adam", "lr": {"log": [1e-3, 1]}, "schedule": {"kind": "cosine"}},
+            {"rule": "sgd", "lr": {"log": [1e-2, 1]}, "sam": {"rho": 0.05}},
+        ],
+        budget={"steps": 18},
+        tune={"sampler": "halving", "trials": 6, "eta": 2, "rungs": 2, "seeds": 1, "seed": 3},
+    ),
+    small_keys(
+        problem={
+            "dataset": "wine",
+            "model": {"kind": "mlp", "hidden": [8]},
+        },
+        folds={"k": 3, "repeats": 2, "stratified": True, "shuffle": True, "seed": 1},
+        evaluate={"on": ["validation", "test"]},
+    ),
 )
 _KEYS = (
     *StudyFile.model_fields,
@@ -134,6 +150,7 @@ _KEYS = (
     *("n_samples", "noise", "steps", "epochs", "every", "on", "measure", "points", "log", "lin"),
     *("start", "spread", "target", "scale", "test_fraction", "augment", "seed", "trials", "select"),
     *("groups", "match", "times", "freeze", "modify", "sam", "average", "ema", "tail", "patience"),
+    *("sampler", "eta", "rungs", "rho", "k", "repeats", "stratified", "shuffle"),
 )
 
 
@@ -210,6 +227,9 @@ _SETTINGS = (
     *("problem.moons.batch_size=3", "problem.wide.optimizers.sgd.lr=1", "problem[0].loss=mse"),
     *("optimizers[sgd].clip.value=0.5", "tune.seeds=3", "optimizers.sgd.schedule[0].kind=cosine"),
     *("trackers=tensorboard", "probes[0]=gradient_norm", "probes.every.steps=3", "claims[0]=x"),
+    *("tune={sampler: halving, trials: 9}", "tune.eta=2", "tune.rungs=3", "folds=3", "folds.k=4"),
+    *("accumulate=2", "optimizers[0].sam=0.05", "optimizers[0].average={ema: 0.9}"),
+    *("optimizers[0].modify=[agc]", "optimizers[0].groups=[{match: bias, lr: 0.1}]"),
     *("problem.dataset.n_samples=10", "targets.validation_loss=0.1", "waive.B05=reason", "name=x"),
 )
 

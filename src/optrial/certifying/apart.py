@@ -1,4 +1,4 @@
-"""A certificate made in a process of its own, which user code may end or block."""
+"""A certificate made in a separate process, which user code may end or block."""
 
 from __future__ import annotations
 
