@@ -77,9 +77,7 @@ def test_pixels_lie_where_they_should() -> None:
     assert frog[:, 0, 1].tolist() == [43, 46, 45]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "cifar-10")) for n in IMAGES]
-)
+@pytest.mark.parametrize("name", IMAGES)
 def test_statistics_are_the_ones_the_field_quotes(name: str) -> None:
     inputs = unscaled(name).splits["train"].inputs
     mean, std = STATISTICS[name]

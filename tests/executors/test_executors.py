@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from optrial import child
 from optrial.callbacks import Callback
 from optrial.engine import Engines
 from optrial.errors import EngineError, StudyError
@@ -367,7 +368,7 @@ def test_code_that_was_edited_is_refused_by_workers(
 def test_workers_that_cannot_start_end_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_PROGRAM", "raise SystemExit(7)")
+    monkeypatch.setattr(child, "_PROGRAM", "raise SystemExit(7)")
     with pytest.raises(EngineError, match=r"end before they can train \(exit status 7\)"):
         run(tmp_path, "processes", 1)
 
