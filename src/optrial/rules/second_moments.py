@@ -123,7 +123,8 @@ def adopt(
     later = in_precision_of(grad, 1.0 * (in_float64(step) > 1))
     root = xp.maximum(xp.sqrt(state.square), as_array(eps, grad)) + (1 - later)
     direction = later * grad / root
-    most = as_array(in_precision_of(grad, (in_float64(step) - 1) ** 0.25), grad)
+    before = (in_float64(step) - 1) * (in_float64(step) > 1)  # a clock may begin at 0
+    most = as_array(in_precision_of(grad, before**0.25), grad)
     clipped = xp.sign(direction) * xp.minimum(xp.abs(direction), most)
     mean = average(beta1, state.mean, clip * clipped + (1 - clip) * direction)
     square = average(later * beta2, state.square, grad * grad)

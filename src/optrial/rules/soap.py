@@ -90,7 +90,7 @@ def soap(
     rotated = _rotated(grad, bases, lead, axes)
     square = average(beta2, state.square, rotated * rotated)
     direction = _rotated(mean, bases, lead, axes) / (xp.sqrt(square) + eps)
-    is_first = step == 1
+    is_first = step < 2
     taken = step - 1 + is_first  # 1 in the first step, whose averages and change are dropped
     size = bias_correction(beta2, taken, grad) ** 0.5 / bias_correction(beta1, taken, grad)
     change = -lr * size * _rotated(direction, bases, lead, axes, back=True)
