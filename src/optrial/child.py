@@ -12,13 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Child", "connected"]
+__all__ = ["Child", "Parent"]
 
 _PROGRAM = """
 import sys
@@ -35,7 +36,7 @@ class Child:
 
     Args:
         function: what it runs, such as ``executors.worker:main``. Arguments are the descriptor of
-            its end of the connection, for `connected`, and `files`.
+            its end of the connection, for `Parent`, and `files`.
         files: further descriptors that it inherits.
         environment: environment variables, beside those of this process.
 
@@ -111,10 +112,32 @@ def _ending(status: int) -> str:
         return f"killed by signal {-status}"
 
 
-def connected(descriptor: int) -> Connection:
-    """Return the connection of this process, which is a `Child`, to the one that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # the kernel kills it when its parent dies
-        set_death_signal = 1
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-    return Connection(descriptor)
+class Parent:
+    """The connection of this process, which is a `Child`, to the one that started it.
+
+    If that one is gone, this process ends.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if sys.platform == "linux":  # the kernel kills this process when its parent dies
+            set_death_signal = 1
+            ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+        self._connection = Connection(descriptor)
+        self._gate = threading.Lock()  # messages of the watch come from another thread
+
+    def receive(self) -> Any:
+        """Return its next message."""
+        try:
+            return pickle.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            os._exit(1)
+
+    def send(self, message: object) -> None:
+        """Send a message."""
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        try:
+            with self._gate:
+                self._connection.send_bytes(data)
+        except OSError:
+            os._exit(1)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import threading
 import traceback
-from multiprocessing.connection import Connection
 
 from optrial.certifying.apart import Broken, Note, Question, Refused, Request, Stopped
 from optrial.certifying.conformance import certify
 from optrial.certifying.findings import Certificate
-from optrial.child import connected
+from optrial.child import Parent
 from optrial.code import Trust, place_of_error
 from optrial.errors import OptrialError, one_line
 from optrial.user_output import collected
@@ -20,28 +16,8 @@ from optrial.watching import TimedOut, Watch
 __all__ = ["main"]
 
 
-class _Parent:
+class _Parent(Parent):
     """The process that waits for the certificate."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._gate = threading.Lock()  # messages of the watch come from another thread
-
-    def receive(self) -> object:
-        """Return its next message; end this process if it is gone."""
-        try:
-            return pickle.loads(self._connection.recv_bytes())
-        except (EOFError, OSError):
-            os._exit(1)
-
-    def send(self, message: object) -> None:
-        """Send a message; end this process if the parent is gone."""
-        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        try:
-            with self._gate:
-                self._connection.send_bytes(data)
-        except OSError:
-            os._exit(1)
 
     def tell(self, text: str) -> None:
         self.send(Note(text))
@@ -60,7 +36,7 @@ def main(descriptor: int) -> None:
     Args:
         descriptor: descriptor of the connection.
     """
-    parent = _Parent(connected(descriptor))
+    parent = _Parent(descriptor)
     request = parent.receive()
     assert isinstance(request, Request)
     parent.send(_answer(request, parent))

@@ -6,13 +6,11 @@ It ignores SIGINT, which is for the driver. If the driver is gone, it ends at on
 from __future__ import annotations
 
 import os
-import pickle
 import queue
 import threading
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 
-from optrial.child import connected
+from optrial.child import Parent
 from optrial.errors import USER_CODE_ERRORS, OptrialError, one_line
 from optrial.executors.setup import WorkerSetup
 from optrial.executors.shared_data import DataPlan
@@ -75,21 +73,20 @@ class Refused:
     reason: str
 
 
-class _Driver:
+class _Driver(Parent):
     """The connection to the driver; a thread reads from it."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._gate = threading.Lock()  # messages of the watch come from another thread
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
         self._stored = threading.Semaphore(0)
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.stopping = threading.Event()
 
     def read(self) -> None:
-        """Read what the driver sends; end the process if it is gone."""
+        """Read what the driver sends; end the process if that fails."""
         try:
             while True:
-                match pickle.loads(self._connection.recv_bytes()):
+                match self.receive():
                     case Stored():
                         self._stored.release()
                     case Stop():
@@ -97,15 +94,6 @@ class _Driver:
                     case Job() as job:
                         self.jobs.put(job)
         finally:
-            os._exit(1)
-
-    def send(self, message: object) -> None:
-        """Send a message; end the process if the driver is gone."""
-        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        try:
-            with self._gate:
-                self._connection.send_bytes(data)
-        except OSError:
             os._exit(1)
 
     def report(self, update: Update) -> None:
@@ -122,13 +110,11 @@ def main(descriptor: int, data: int) -> None:
         descriptor: descriptor of the connection.
         data: descriptor of the file with the arrays of the datasets.
     """
-    driver = _Driver(connection := connected(descriptor))
+    driver = _Driver(descriptor)
     try:
-        start = pickle.loads(connection.recv_bytes())
+        start = driver.receive()
         assert isinstance(start, Start)
         engines = WorkerSetup.loads(start.setup).engines(start.data.mapped(data))
-    except EOFError:
-        os._exit(1)
     except OptrialError as error:
         driver.send(Refused(str(error)))
         return
