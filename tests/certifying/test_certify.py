@@ -285,3 +285,12 @@ def test_numpy_is_left_alone() -> None:
     optrial.certify("signsgd", draws=1)
     assert np.geterr() == before
     assert torch.get_default_dtype() is torch.float32
+
+
+def test_an_error_of_the_rule_is_no_fault_of_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> object:
+        raise RuntimeError("the rule fails")
+
+    monkeypatch.setattr("optrial.certifying.certificate.replay", fails)
+    with pytest.raises(RuntimeError, match="the rule fails"):
+        optrial.certify("torch.optim:SGD", draws=2)

@@ -16,7 +16,7 @@ import torch
 from optrial.certifying.checks import CHECKS
 from optrial.certifying.conditions import Case, condition_of, divided, first_late_step
 from optrial.certifying.exceptions import known_exceptions
-from optrial.certifying.explanation import Explanation, explain
+from optrial.certifying.explanation import Explanation, TrainingError, explain
 from optrial.certifying.findings import Certificate, Finding, Kind
 from optrial.certifying.reproducer import script_of_departure, shortest
 from optrial.certifying.subject import Check, Subject
@@ -355,8 +355,8 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
     try:
         with kept_process():
             cases, explanation = explain(subject.target, subject.binding, subject.reference, draws)
-    except USER_CODE_ERRORS as error:
-        text = f"raises an error in a training of a few steps: {one_line(error)}"
+    except TrainingError as error:
+        text = f"raises an error in a training of a few steps: {one_line(error.raised)}"
         return [Finding("equations", Kind.FAULT, text, _CHECK_EQUATIONS)], None
     departing = [case for case in cases if case.departing()]
     if not departing:

@@ -15,13 +15,14 @@ from optrial.certifying.conditions import Case, Condition, Item, divided, first_
 from optrial.certifying.findings import Kind
 from optrial.certifying.hypotheses import NOTHING, Hypothesis, Reason, Search, group_count
 from optrial.certifying.libraries import ROUNDING, Library, libraries_of
+from optrial.errors import USER_CODE_ERRORS
 from optrial.replay.binding import Binding
 from optrial.replay.comparison import departures
 from optrial.replay.draws import Draw
 from optrial.replay.reference import Clock
 from optrial.replay.target import Path, Target, float64_scalars, no_rounding, train
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "TrainingError", "explain"]
 
 Context = Callable[[], AbstractContextManager[None]]
 
@@ -76,13 +77,16 @@ def explain(
 
     Returns:
         The cases, and the explanation; None if the departures are not explained.
+
+    Raises:
+        TrainingError: the optimizer raises an error.
     """
     expected = [reference(draw) for draw in draws]
     tried: list[tuple[tuple[Reason, ...], tuple[Context, ...], list[Case]]] = []
     for name, sentence, contexts in _PRECISIONS:
         with _all_of(contexts):
             cases = [
-                Case(draw, train(target, binding, draw), path)
+                Case(draw, _trained(target, binding, draw), path)
                 for draw, path in zip(draws, expected, strict=True)
             ]
         if tried and not _any_moved(tried[0][2], cases):
@@ -100,6 +104,25 @@ def explain(
                 everything = (*reasons, *result.reasons)
                 return tried[0][2], replace(result, reasons=everything, contexts=contexts)
     return tried[0][2], None
+
+
+class TrainingError(Exception):
+    """An optimizer raised an error.
+
+    Attributes:
+        raised: that error.
+    """
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__(str(raised))
+        self.raised = raised
+
+
+def _trained(target: Target, binding: Binding, draw: Draw) -> Path:
+    try:
+        return train(target, binding, draw)
+    except USER_CODE_ERRORS as error:
+        raise TrainingError(error) from error
 
 
 @contextmanager
