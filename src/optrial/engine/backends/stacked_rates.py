@@ -1,4 +1,4 @@
-"""What schedules change in a stack: factors of the learning rates, and other hyperparameters."""
+"""Scheduled values of a stack: factors of the learning rates, and other hyperparameters."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class Engines:
 
     @property
     def on_cuda(self) -> bool:
-        """Whether learners are on a GPU."""
+        """True if learners are on a GPU."""
         return self._place.type == "cuda"
 
     @property
