@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,10 +243,9 @@ def test_time_estimate_counts_the_iterations_of_a_step() -> None:
 def test_time_estimate_has_the_right_size() -> None:
     plan, dataset = small_plan(budget={"steps": 400}, evaluate={"every": {"steps": 400}})
     (run,) = plan.runs
-    seconds = train(run, dataset).facts.seconds
-    assert seconds is not None
-    measured = seconds.total
-    ratio = estimate(plan.runs, dataset).seconds / measured
+    started = time.process_time()  # the machine may be busy
+    train(run, dataset)
+    ratio = estimate(plan.runs, dataset).seconds / (time.process_time() - started)
     assert 1 / ESTIMATE_FACTOR < ratio < ESTIMATE_FACTOR
 
 

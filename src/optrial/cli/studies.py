@@ -438,7 +438,8 @@ def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str, *, measure: bo
     with supervised("trying a few steps to choose how to train"):
         engines = Engines(dataset, runs[0].precision, device)
         choices = engines.choose(runs) if measure else engines.forecast(runs)
-    cost = estimate(runs, dataset, max(choice.width for choice in choices))
+    width = max(choice.width for choice in choices)
+    cost = estimate(runs, dataset, width, on_cuda=engines.on_cuda)
     seconds = sum(choice.seconds for choice in choices) + cost.evaluation_seconds
     timed = "measured speeds" if measure else "kept speeds"
     bases = sorted({"a model of the cost" if choice.modelled else timed for choice in choices})

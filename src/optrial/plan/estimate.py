@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
@@ -27,6 +27,7 @@ from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLE
 from optrial.plan.optimizers import (
     further_values,
     gradients_per_step,
+    is_capturable,
     needs_curvature,
     rule_of,
 )
@@ -36,7 +37,7 @@ __all__ = ["Estimate", "estimate", "step_work", "training_work"]
 
 
 class _Speed(NamedTuple):
-    """Cost of a step besides its matrix products, as measured on two 2.5 GHz cores.
+    """Cost of a step besides its matrix products.
 
     Attributes:
         step: seconds per step for loop, batch and metrics.
@@ -51,10 +52,13 @@ class _Speed(NamedTuple):
     traffic: float
 
 
-_SPEEDS = {
-    "reference": _Speed(step=120e-6, tensor=160e-6, state=35e-6, traffic=8e9),
-    "numpy": _Speed(step=50e-6, tensor=30e-6, state=13e-6, traffic=5e9),
-}
+_NUMPY = _Speed(step=50e-6, tensor=30e-6, state=13e-6, traffic=5e9)
+_ON_CPU = _Speed(step=120e-6, tensor=160e-6, state=35e-6, traffic=8e9)
+"""As measured on two 2.5 GHz cores, like `_NUMPY`."""
+_ON_GPU = _Speed(step=1500e-6, tensor=260e-6, state=45e-6, traffic=1.5e12)
+"""As measured on an H100, where the host launches each kernel."""
+_REPLAYED = _Speed(step=60e-6, tensor=45e-6, state=10e-6, traffic=1.5e12)
+"""The same for stacks whose steps are replayed as a CUDA graph."""
 _ELEMENT_WORK = 100.0
 """Operations of matrix products that take as long as one element of an elementwise operation."""
 _PASSES = 4  # how often an update reads or writes each array
@@ -97,16 +101,19 @@ class Estimate:
     tensors: int
 
 
-def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estimate:
+def estimate(
+    runs: Sequence[RunSpec], dataset: Dataset, width: int = 1, *, on_cuda: bool = False
+) -> Estimate:
     """Estimate the cost of `runs`: time one after the other or in stacks, memory of a stack.
 
     Args:
         runs: at least one run.
         dataset: their data.
         width: number of runs in a stack.
+        on_cuda: True if a GPU trains them; runs of the numpy engine stay on the CPU.
     """
     settings = {run.without_seed: run for run in runs}
-    of_setting = {text: _cost(run, dataset) for text, run in settings.items()}
+    of_setting = {text: _cost(run, dataset, on_cuda) for text, run in settings.items()}
     costs = [of_setting[run.without_seed] for run in runs]
     largest = max(cost.bytes for cost in of_setting.values())
     values = sum(split.inputs.size for split in dataset.splits.values())
@@ -115,7 +122,7 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estim
     stack_bytes += max(_check_bytes(run, dataset, width) for run in settings.values())
     return Estimate(
         seconds=sum(cost.training for cost in costs),
-        stacked_seconds=sum(cost.training - cost.calls * (1 - 1 / width) for cost in costs),
+        stacked_seconds=sum(cost.in_stack(width) for cost in costs),
         evaluation_seconds=sum(cost.evaluation for cost in costs),
         peak_bytes=values * max(map(_itemsize, settings.values())) + stack_bytes,
         stack_bytes=stack_bytes,
@@ -185,18 +192,26 @@ def _product_operations(sample: SampleCost, batch_size: int) -> int:
 class _Cost(NamedTuple):
     """Cost of one run: seconds, bytes besides the data, sizes.
 
-    The seconds of `calls` are those of the training that do not grow with the arrays.
+    The seconds of `calls` are those of the training that do not grow with the arrays, and
+    `shared_calls` what the calls of a whole stack take.
     """
 
     training: float
     calls: float
+    shared_calls: float
     evaluation: float
     bytes: int
     parameters: int
     tensors: int
 
+    def in_stack(self, width: int) -> float:
+        """Return the seconds of training the run as one of `width` in a stack."""
+        if width == 1:
+            return self.training
+        return self.training - self.calls + self.shared_calls / width
 
-def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
+
+def _cost(run: RunSpec, dataset: Dataset, on_cuda: bool) -> _Cost:
     shapes, untrained, sample, _ = _sizes_of(run, dataset)
     weights = sum(map(math.prod, shapes))
     state = _state_size(run)
@@ -213,9 +228,12 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     held += run.average is not None
     held += _PROBED * (run.probes is not None)
     itemsize = _itemsize(run)
-    rate = _flops_per_second(run.precision)
-    speed = _SPEEDS["numpy" if run.engine == "numpy" else "reference"]
-    calls = speed.step + (speed.tensor + speed.state * state) * len(shapes)
+    on_cuda &= run.engine != "numpy"
+    rate = _flops_per_second(run.precision, on_cuda)
+    speed, in_stack = _speeds(run, on_cuda)
+    calls, shared_calls = (
+        of.step + (of.tensor + of.state * state) * len(shapes) for of in (speed, in_stack)
+    )
     step = (
         calls
         + _product_operations(sample, run.batch_size) / rate
@@ -235,11 +253,22 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     return _Cost(
         training=steps * gradients * step,
         calls=steps * gradients * calls,
+        shared_calls=steps * gradients * shared_calls,
         evaluation=evaluations * sample.operations * evaluated / rate,
         bytes=itemsize * (held * weights + 4 * further + untrained + activations),
         parameters=weights,
         tensors=len(shapes),
     )
+
+
+def _speeds(run: RunSpec, on_cuda: bool) -> tuple[_Speed, _Speed]:
+    """Return the speed of a run alone, and that of a stack of such runs."""
+    if run.engine == "numpy":
+        return _NUMPY, _NUMPY
+    if not on_cuda:
+        return _ON_CPU, _ON_CPU
+    replayed = run.accumulate == 1 and not run.uses_torch and is_capturable(run)
+    return _ON_GPU, _REPLAYED if replayed else _ON_GPU
 
 
 def _state_size(run: RunSpec) -> int:
@@ -339,13 +368,16 @@ def _sizes(
 
 
 @cache
-def _flops_per_second(precision: str) -> float:
-    """Measure the matrix products of this machine for a twentieth of a second."""
-    size = 512
-    matrix = torch.ones(size, size, dtype=getattr(torch, precision))
+def _flops_per_second(precision: str, on_cuda: bool) -> float:
+    """Measure the matrix products of this machine or its GPU for a twentieth of a second."""
+    size, device = (4096, "cuda") if on_cuda else (512, "cpu")
+    matrix = torch.ones(size, size, dtype=getattr(torch, precision), device=device)
+    wait: Callable[[], None] = torch.cuda.synchronize if on_cuda else lambda: None
     matrix @ matrix
+    wait()
     products, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < 0.05:
         matrix @ matrix
+        wait()
         products += 1
     return products * 2 * size**3 / elapsed

@@ -138,7 +138,9 @@ class Chooser:
     def choose(self, runs: Sequence[RunSpec]) -> Choice:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
         try:
-            plain = estimate(runs, self._dataset).seconds + _STACK_SECONDS * len(runs)
+            on_cuda = self._place.type == "cuda"
+            plain = estimate(runs, self._dataset, on_cuda=on_cuda).seconds
+            plain += _STACK_SECONDS * len(runs)
             choice = self._choose(runs, plain)
             note = choice.note or self._memory_note(runs, choice)
             modelled = choice.modelled or self._timer.modelled

@@ -95,7 +95,7 @@ class Engines:
         timer = StepTimer(self.build, dataset, place, clocks)
         self._chooser = Chooser(dataset, place, timer, self._why_not_stacked, most)
         self._by_kept = Chooser(dataset, place, KeptTimes(timer), _stackable)
-        self._by_model = Chooser(dataset, place, ModelledTimes(dataset), _stackable)
+        self._by_model = Chooser(dataset, place, ModelledTimes(dataset, place), _stackable)
 
     @cached_property
     def _splits(self) -> dict[str, TensorSplit]:

@@ -196,15 +196,16 @@ class ModelledTimes:
 
     modelled, busy = True, False
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, place: torch.device) -> None:
         self._dataset = dataset
+        self._on_cuda = place.type == "cuda"
 
     def times(self, *candidates: Candidate) -> list[StepTime]:
         """Return the expected speeds of candidates."""
         return [StepTime(self._seconds(*candidate), 0.0) for candidate in candidates]
 
     def _seconds(self, engine: str, specs: Sequence[RunSpec]) -> float:
-        cost = estimate(specs, self._dataset, len(specs))
+        cost = estimate(specs, self._dataset, len(specs), on_cuda=self._on_cuda)
         seconds = cost.stacked_seconds if engine == "stacked" else cost.seconds
         return seconds / max(1, sum(spec.steps for spec in specs))
 
