@@ -61,6 +61,17 @@ def test_metrics_without_a_value_are_said_once_per_reason() -> None:
     ]
 
 
+def test_runs_without_an_epoch_are_named_where_others_have_one() -> None:
+    name = "train_loss_epoch"
+    means: list[dict[str, float | None]] = [{name: 0.5}, {name: None}, {}]
+    records = [record("a", "s", seed, Status.DONE, **mean) for seed, mean in enumerate(means)]
+    assert missing_values(records) == [
+        "training loss (epoch mean) has no value in 2 runs of a s: trained for less than an epoch"
+    ]
+    assert not missing_values(records[1:])
+    assert not missing_values([record("a", "s", 0, Status.DIVERGED), records[0]])
+
+
 def test_mean_and_sample_deviation() -> None:
     values = [0.1, 0.4, 0.7, 0.2]
     (summary,) = summarize(runs("s", dict(enumerate(values)), "test_accuracy"))

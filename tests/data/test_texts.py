@@ -152,12 +152,29 @@ def test_a_tokenizer_of_ones_own() -> None:
     loaded = load(tokens=f"{__name__}:Words")
     assert loaded.vocabulary == 5
     assert loaded.splits["train"].text[:7].tolist() == [0, 0, 0, 0, 0, 1, 2]
-    of_test = TEXT[int(0.9 * len(TEXT)) :]
+    of_test = TEXT[TEXT.index(" ", int(0.9 * len(TEXT))) :]
     assert loaded.bytes_per_token["test"] == pytest.approx(len(of_test.encode()) / len(of_test))
     assert load(tokens=f"{__name__}:Words", vocabulary=40).classes == 40
     assert load(tokens=f"{__name__}:TRUE", vocabulary=40).classes == 40
     assert load(tokens=f"{__name__}:COUNTED").vocabulary == 7
     assert load(tokens=f"{__name__}:CALLED").vocabulary == 6
+
+
+def whole_words(text: str) -> list[int]:
+    return [sorted(set(TEXT.split())).index(word) for word in text.split()]
+
+
+def test_splits_end_between_words_for_a_tokenizer_of_ones_own() -> None:
+    loaded = load(tokens=f"{__name__}:whole_words", context=3)
+    words = whole_words(TEXT)
+    pieces = [
+        np.append(split.inputs.ravel(), split.targets.ravel()[-1:])
+        for split in load(tokens=f"{__name__}:whole_words", context=1).splits.values()
+    ]
+    assert np.concatenate(pieces).tolist() == words
+    assert list(loaded.splits) == ["train", "validation", "test"]
+    Path("text.txt").write_text("x" * 400, encoding="utf-8")
+    assert len(load(tokens=f"{__name__}:Words").splits["train"].text) == 320
 
 
 @pytest.mark.parametrize(

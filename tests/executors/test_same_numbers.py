@@ -1,4 +1,4 @@
-"""Recurrent cells, attention, dropout, texts, groups: the same records from every executor."""
+"""Recurrent cells, attention, dropout, texts, groups, searches: equal records everywhere."""
 
 from __future__ import annotations
 
@@ -44,6 +44,18 @@ class Attending(nn.Module):
         return outputs
 
 
+def searched(**tune: Any) -> dict[str, Any]:
+    return {
+        "budget": {"steps": 18},
+        "evaluate": {"every": {"steps": 6}, "on": ["validation", "test"]},
+        "optimizers": [
+            {"rule": "momentum", "lr": {"log": [0.01, 1]}, "momentum": {"lin": [0, 0.95]}},
+            {"rule": "adam", "lr": {"log": [0.001, 0.1]}, "weight_decay": {"log": [1e-4, 0.1]}},
+        ],
+        "tune": tune,
+    }
+
+
 def on_moons(**model: Any) -> dict[str, Any]:
     return {
         "problem": {"dataset": {"name": "moons", "n_samples": 300}, "model": model},
@@ -75,6 +87,8 @@ STUDIES: dict[str, dict[str, Any]] = {
             {"rule": "adamw", "lr": 0.003, "groups": [{"match": "head", "freeze": True}]},
         ],
     },
+    "halved": searched(sampler="halving", trials=4, eta=2, seeds=2),
+    "sampled": searched(sampler="sobol", trials=4, seeds=2),
 }
 
 

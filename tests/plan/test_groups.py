@@ -282,6 +282,9 @@ def test_the_command_lists_groups(optrial: Command, tmp_path: Path) -> None:
     answer = optrial("plan", "s.yaml", "--groups")
     assert answer.status == 0
     assert "frozen" in answer.out
+    assert answer.out.startswith("parameter\t")
+    both = optrial("plan", "s.yaml", "--groups", "--set", "problem.model.hidden=[[8], [4]]").out
+    assert "\nsgd hidden=[4]\nparameter\t" in both
     wrong = optrial("plan", "s.yaml", "--set", "optimizers.sgd.groups[0].match=norms")
     assert wrong.status == 2
     assert "optimizers[0].groups[0].match: 'norms' is neither a role" in wrong.err

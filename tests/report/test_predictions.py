@@ -243,8 +243,13 @@ def test_models_are_printed(
     assert run(monkeypatch, "model", file) == 0
     printed = capsys.readouterr().out
     assert "Linear\t8\t24" in printed
+    assert "\n\nmemory of a training step\noptimizer\t" in printed
     assert run(monkeypatch, "plan", file, "--summary") == 0
     assert capsys.readouterr().out == printed
+    assert run(monkeypatch, "model", file, "--set", "problem.model.hidden=[[8], [4]]") == 0
+    printed = capsys.readouterr().out
+    assert "\nmlp hidden=[8] " in printed
+    assert "\nmlp hidden=[4] " in printed
     assert run(monkeypatch, "model", file, "--json") == 0
     (model,) = json.loads(capsys.readouterr().out)
     assert model["parameters"] == 42

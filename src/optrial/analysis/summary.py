@@ -11,8 +11,9 @@ from itertools import chain
 import numpy as np
 
 from optrial.analysis.contenders import best_setting, by_setting
+from optrial.errors import all_listed
 from optrial.records import Record
-from optrial.spec import Selection, Status, metric_title
+from optrial.spec import MetricName, Selection, Status, metric_title
 
 __all__ = ["SettingSummary", "Spread", "missing_values", "summarize"]
 
@@ -104,16 +105,23 @@ def missing_values(records: Iterable[Record]) -> list[str]:
 
     Means over seeds leave these runs out.
     """
+    records = list(records)
+    shown = (name for r in records for name, value in r.metrics.items() if value is not None)
+    means = [name for name in dict.fromkeys(shown) if MetricName.parse(name).epoch_mean]
     runs: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        for metric, reason in record.not_finite.items():
+        reasons = dict(record.not_finite)
+        if record.status is Status.DONE:
+            without = (name for name in means if record.metrics.get(name) is None)
+            reasons = dict.fromkeys(without, "trained for less than an epoch") | reasons
+        for metric, reason in reasons.items():
             runs.setdefault((reason, metric), []).append(record)
     metrics: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (reason, metric), missing in runs.items():
         metrics.setdefault((reason, _counts_by_setting(missing)), []).append(metric)
     return [
-        f"{' and '.join(map(metric_title, names))} {'has' if len(names) == 1 else 'have'} no value "
-        f"in {', '.join(counts)}: {reason}"
+        f"{all_listed([metric_title(name) for name in names])} "
+        f"{'has' if len(names) == 1 else 'have'} no value in {', '.join(counts)}: {reason}"
         for (reason, counts), names in metrics.items()
     ]
 

@@ -232,13 +232,23 @@ def print_table(
     rows: Sequence[Sequence[object]],
     title: str = "",
     expendable: Sequence[str] = (),
+    *,
+    further: bool = False,
 ) -> None:
-    """Print rows: drawn in a terminal, tab-separated with a header line in a pipe or a file."""
+    """Print rows: drawn in a terminal, tab-separated with a header line in a pipe or a file.
+
+    Args:
+        columns: headers.
+        rows: cells of each row.
+        title: text above the table.
+        expendable, further: as for `draw`.
+    """
     from optrial.report import plain_table
 
     if sys.stdout.isatty():
         draw(plain_table(columns, rows, title), expendable)
     elif columns:
+        sys.stdout.writelines(["\n", printable(title), "\n"] * further)
         sys.stdout.writelines(_tab_separated(columns, rows))
 
 

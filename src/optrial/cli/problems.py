@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,16 +52,19 @@ def model(
     if as_json:
         write_json([_plain(one) for one in models], sys.stdout)
         return
-    for one in models:
-        _print_model(one)
+    _print_models(models)
 
 
 def print_models(study: Study, data_dir: Path | None) -> None:
     """Print the layers and the memory of each model of a study."""
     with prints_apart():
         models = [model for name in study.studies.by_name for model in study.models(name, data_dir)]
+    _print_models(models)
+
+
+def _print_models(models: Sequence[PlannedModel]) -> None:
     for model in models:
-        _print_model(model)
+        _print_model(model, further=len(models) > 1)
 
 
 def _plain(model: PlannedModel) -> dict[str, object]:
@@ -68,7 +72,7 @@ def _plain(model: PlannedModel) -> dict[str, object]:
     return asdict(model.summary) | {"memory": memory}
 
 
-def _print_model(model: PlannedModel) -> None:
+def _print_model(model: PlannedModel, *, further: bool) -> None:
     summary = model.summary
     arguments = " ".join(f"{name}={_short(value)}" for name, value in summary.arguments.items())
     rows = [
@@ -80,7 +84,7 @@ def _print_model(model: PlannedModel) -> None:
         inputs = {f"input {one.name}": one.shape for one in several}
     rows = [*([name, "", _shape(shape), ""] for name, shape in inputs.items()), *rows]
     title = f"{summary.kind} {arguments}".strip()
-    print_table(["layer", "kind", "output", "parameters"], rows, title)
+    print_table(["layer", "kind", "output", "parameters"], rows, title, further=further)
     frozen = summary.parameters - summary.trained_parameters
     note(
         f"{summary.parameters:,} parameters"
@@ -94,7 +98,7 @@ def _print_model(model: PlannedModel) -> None:
         for part in model.memory
     ]
     columns = ["optimizer", "batch size", *(f"{name} MB" for name in parts)]
-    print_table(columns, memory, "memory of a training step")
+    print_table(columns, memory, "memory of a training step", further=True)
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

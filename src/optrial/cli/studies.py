@@ -305,7 +305,7 @@ def plan(
             _print_groups(loaded, data_dir)
         return
     from optrial.changes import changes_at
-    from optrial.plan import outline
+    from optrial.plan import code_in, outline
     from optrial.report.progress import DownloadBar
     from optrial.user_output import collected
 
@@ -328,7 +328,8 @@ def plan(
         _print_plan(made, problem, title, further=several)
         print_data(dataset)
         tuning = tunings[problem]
-        pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning)
+        code = code_in(made.studies.by_name[problem])
+        pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning, code)
         pairs["time"] += " (all runs, also those recorded)" * bool(left)
         print_pairs({**({} if several else whole), **_outlined(tuning), **pairs})
     if several:
@@ -373,7 +374,8 @@ def _print_groups(study: Study, data_dir: Path | None) -> None:
             ]
             for parameter in listed_parameters
         ]
-        draw(plain_table(columns, rows, title), ["values", "roles", "shape"])
+        table = plain_table(columns, rows, title)
+        draw(table, ["values", "roles", "shape"], further=len(tables) > 1)
 
 
 def _rule_text(parameter: PlannedParameter) -> str:
@@ -447,9 +449,21 @@ def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str, *, measure: bo
 
 
 def _described(
-    runs: Sequence[RunSpec], dataset: Dataset, cost: _Cost, tuning: Outline | None
+    runs: Sequence[RunSpec],
+    dataset: Dataset,
+    cost: _Cost,
+    tuning: Outline | None,
+    code: Mapping[str, str],
 ) -> dict[str, str]:
-    """Describe the data, the training and the cost of one problem."""
+    """Describe the data, the training and the cost of one problem.
+
+    Args:
+        runs: runs of the problem.
+        dataset: data.
+        cost: their cost.
+        tuning: what tuning adds, if there is any.
+        code: names of user code, by their place in the study.
+    """
     first, seconds = runs[0], cost.seconds
     every = counted(first.evaluate_every, "step")
     if tuning:  # runs that are not planned yet will take as long per step
@@ -459,7 +473,7 @@ def _described(
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
     sizes += f" in fold 1 of {len(dataset.folds)}" if dataset.folds else ""
     imports = dict.fromkeys(name for run in runs for name in run.code)
-    imports |= dict.fromkeys([dataset.name] if ":" in dataset.name else [])
+    imports |= {name: None for path, name in code.items() if path.startswith("problem.dataset.")}
     at_least = "at least" if any(run.closure for run in runs) else "about"
     return {
         "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "

@@ -158,7 +158,8 @@ def _print(times: StudyTiming, file_format: TableFormat, quiet: bool) -> None:
         case TableFormat.TABLE:
             print_table(*timing_rows(times), times.study)
             if published:
-                print_table(*reported_time_rows(published), "Published and measured times")
+                columns, rows = reported_time_rows(published)
+                print_table(columns, rows, "Published and measured times", further=True)
     for line in times.failures if quiet else timing_notes(times):
         note(line)
     for line in reported_time_notes(published) if published and not quiet else ():

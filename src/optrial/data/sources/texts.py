@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from optrial.errors import USER_CODE_ERRORS, DataError, counted, one_line, shown
 
 _TOKEN_BYTES = 4 * 8  # text, inputs and targets, and a copy
 _ASCII = 128
+_SPACE = re.compile(r"\s")
 _SIZES = ("n_vocab", "vocab_size")  # of tokenizers such as those of tiktoken and SentencePiece
 
 Tokens = NDArray[np.int64]
@@ -139,9 +141,15 @@ def _decoded(request: Request[TextArguments], raw: Mapping[str, bytes]) -> dict[
 
 
 def _divided(text: str | bytes, arguments: TextArguments) -> dict[str, str | bytes]:
-    """Cut a text into training, validation and test split, in this order."""
+    """Cut a text into training, validation and test split, in this order.
+
+    For a tokenizer of the user, which may know whole words only, each cut moves to the next space.
+    """
     validation, test = arguments.fractions
     ends = [0, int((1 - validation - test) * len(text)), int((1 - test) * len(text)), len(text)]
+    if isinstance(text, str) and is_code(arguments.tokens):
+        spaces = (_SPACE.search(text, end) for end in ends[1:-1])
+        ends[1:-1] = [s.start() if s else end for s, end in zip(spaces, ends[1:-1], strict=True)]
     shares = {"train": 1.0, "validation": validation, "test": test}
     parts = zip(shares.items(), pairwise(ends), strict=True)
     return {split: text[start:end] for (split, share), (start, end) in parts if share}
