@@ -13,6 +13,7 @@ import torch
 
 import optrial
 from optrial import Results, StoreError, Study
+from optrial.records import Store
 from tests.conftest import Command
 from tests.small import small_keys
 
@@ -108,6 +109,19 @@ def test_tables_to_paste_are_those_of_the_command(
     assert r"\toprule" in results.to_latex()
     with pytest.raises(StoreError, match="problem: no 'moon'"):
         results.to_latex("moon")
+
+
+def test_a_study_without_a_plan_is_no_result(
+    folder: Path, tmp_path: Path, optrial: Command
+) -> None:
+    """It was interrupted, or is read, while its runs are being planned."""
+    Store.open(tmp_path / "begun", create=True).close()
+    for places in ["begun"], [str(folder), "begun"]:
+        for command in "show", "best", "audit", "plot":
+            told = optrial(command, *places)
+            assert told.status == 2
+            assert "begun has no runs yet" in told.err
+            assert "optrial run STUDY --out begun" in told.err
 
 
 def shown(thing: object) -> str:

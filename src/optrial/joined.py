@@ -36,9 +36,6 @@ class JoinedStore:
     def __init__(self, stores: Mapping[str, StoreReader]) -> None:
         self._stores = tuple(stores.values())
         studies = {location: store.study() for location, store in stores.items()}
-        for location, study in studies.items():
-            if not study:
-                raise StoreError(f"{location} holds no plan yet. Train it: optrial run STUDY")
         _check_runs({location: store.runs() for location, store in stores.items()})
         _check_optimizers(studies)
         _check_directions(studies)

@@ -199,12 +199,22 @@ def load(location: str | Path | Sequence[str | Path]) -> Results:
             `optrial.joined.JoinedStore`.
 
     Raises:
-        StoreError: no study is stored there, or the studies cannot be joined.
+        StoreError: no study is stored there, none of its runs is planned yet, or the studies
+            cannot be joined.
     """
     if isinstance(location, str | Path):
         place = place_of(location)
         _check_name(place)
-        return Results(Store.open(place), Path(shown_location(place)))
+        with ExitStack() as on_failure:
+            store = on_failure.enter_context(Store.open(place))
+            if not store.plan_hash():
+                raise StoreError(
+                    f"{store.shown} has no runs yet: its study is still being planned, or was "
+                    "interrupted before. Train it: optrial run STUDY --out "
+                    f"{shown_location(place)}"
+                )
+            on_failure.pop_all()
+        return Results(store, Path(shown_location(place)))
     places = [place_of(place) for place in location]
     if not places or len(set(places)) < len(places):
         raise StoreError("name one folder, or several different ones.")

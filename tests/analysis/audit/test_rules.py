@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from optrial.analysis.audit import AUDIT_RULES, Severity, as_json
+from optrial.analysis.audit import AUDIT_RULES, Severity, as_json, summary_line
 from optrial.analysis.view import PlanVersion
 from optrial.config import override, parse_study
 from optrial.plan import check_study
@@ -784,6 +784,20 @@ def test_settings_of_another_protocol_are_no_hidden_trials() -> None:
     longer = replace(case, former=tuple(changed(r, steps=2 * r.steps) for r in case.former))
     assert fired(case, "G01")
     assert not fired(longer, "G01")
+
+
+def test_seeds_whose_runs_have_not_begun_vary_nothing() -> None:
+    """A study that was stopped after its first run knows the weights and the order of one seed."""
+    stopped = sound().facts(
+        lambda r: r.seed > 0, initial_parameters_sha256=None, first_batches_sha256=None
+    )
+    assert not fired(stopped, "D07")
+
+
+def test_an_audit_without_results_is_not_just_clean() -> None:
+    planned = sound().fields(status=Status.PLANNED, metrics={})
+    assert "no run has ended" in summary_line(planned.audit())
+    assert "no run has ended" not in summary_line(sound().audit())
 
 
 def test_every_rule_is_tested() -> None:

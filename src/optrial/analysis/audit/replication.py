@@ -170,10 +170,14 @@ def one_source(context: Context) -> Iterator[Observation]:
     Fix: let the seed change both, as `rng: streams` and `shuffle: true` do.
     """
     for contender in context.contenders:
-        starts = {r.facts.initial_parameters_sha256 for r in contender.records} - {None}
-        orders = {r.facts.first_batches_sha256 for r in contender.records} - {None, ""}
-        seeds = len(set(contender.seeds))
-        if seeds > 1 and starts and orders and min(len(starts), len(orders)) == 1:
+        known = {
+            record.seed: (facts.initial_parameters_sha256, facts.first_batches_sha256)
+            for record in contender.records
+            if (facts := record.facts).initial_parameters_sha256 and facts.first_batches_sha256
+        }
+        starts, orders = {start for start, _ in known.values()}, {o for _, o in known.values()}
+        seeds = len(known)
+        if seeds > 1 and min(len(starts), len(orders)) == 1:
             yield Observation(
                 f"the {seeds} seeds of {contender.name} have {counted(len(orders), 'data order')} "
                 f"and {len(starts)} set{'s' * (len(starts) > 1)} of initial weights",

@@ -73,7 +73,9 @@ def summary_line(report: AuditReport) -> str:
     """Return the outcome in one line, without a full stop."""
     errors, warnings = report.count(Severity.ERROR), report.count(Severity.WARNING)
     waived = sum(bool(finding.waived) for finding in report.findings)
-    notes = [f"{waived} waived"] * bool(waived)
+    ended = sum(report.funnel.get(stage, 0) for stage in ("done", "diverged", "failed"))
+    notes = ["no run has ended"] * (not ended)
+    notes += [f"{waived} waived"] * bool(waived)
     unchecked = len(report.unchecked)
     notes += [f"{counted(unchecked, 'rule')} not checked"] * bool(unchecked)
     remarks = f" ({', '.join(notes)})" if notes else ""
