@@ -235,6 +235,15 @@ def test_seconds_are_no_metric() -> None:
     assert value.metric == "test_accuracy"
 
 
+def test_an_optimizer_that_is_missing_is_named_once() -> None:
+    """A recipe prints many values of each optimizer, and `--set optimizers=[...]` replaces some."""
+    values = {"adam": 1.0, "sgd": 2.0}
+    reported = {"test_loss": values, "test_accuracy": values, "seconds": values}
+    (problem,) = reported_problems(reported, ["sgd"], ["test_loss", "test_accuracy"])
+    assert "'adam'" in str(problem)
+    assert "here and in test_accuracy, seconds" in str(problem)
+
+
 def test_problems_name_what_is_allowed() -> None:
     (problem,) = reported_problems({"test_loss": {"adam": 1.0}}, ["sgd"], ["test_loss"])
     assert "sgd" in str(problem)

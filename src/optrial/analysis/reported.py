@@ -310,16 +310,15 @@ def reported_problems(
         metrics: names of the recorded metrics.
     """
     optimizers, keys = list(optimizers), [*metrics, SECONDS]
-    problems = []
+    problems: list[Problem] = []
+    unknown: dict[str, list[str]] = {}
     for metric, values in reported.items():
         if metric.removesuffix(RUNNING_MEAN) not in keys:
             message = f"'{metric}' is not recorded. {suggest(metric, keys)}"
             problems.append(Problem("reported", message))
         for name in values:
             if not any(name == known or name.startswith(f"{known} ") for known in optimizers):
-                message = f"'{name}' does not begin with an optimizer of this study. "
-                message += f"{suggest(name, optimizers)} To leave out all published values: "
-                problems.append(Problem(f"reported.{metric}", message + "reported: {}."))
+                unknown.setdefault(name, []).append(metric)
         if metric.endswith(RUNNING_MEAN):
             problems += _running_mean_problems(metric, values)
     for name, seconds in reported.get(SECONDS, {}).items():
@@ -330,6 +329,11 @@ def reported_problems(
             message = f"{seconds:g}: must be above 0, the time of a run or of an epoch; "
             message += "leave out a time that was not published."
             problems.append(Problem(f"reported.{SECONDS}.{name}", message))
+    for name, (first, *others) in unknown.items():
+        also = f", here and in {', '.join(others)}" if others else ""
+        message = f"'{name}' does not begin with an optimizer of this study{also}. "
+        message += f"{suggest(name, optimizers)} To leave out all published values: reported: {{}}."
+        problems.append(Problem(f"reported.{first}", message))
     return problems
 
 
