@@ -22,7 +22,7 @@ from optrial.errors import StoreError
 from optrial.records import Store, WeightFiles
 from optrial.report.progress import ProgressBar
 from optrial.spec import Status
-from tests.faults.process import HANGS, NO_FAULT, Fault, Outcome, Runner
+from tests.faults.process import CACHE, HANGS, NO_FAULT, Fault, Outcome, Runner
 from tests.faults.server import Server
 from tests.faults.shim import CHANGES, Operation, counted
 from tests.faults.studies import STUDIES, USER_CODE
@@ -49,17 +49,20 @@ class Reference:
         status: exit status.
         steps: number of times that steps were reported.
         waves: number of waves.
+        speeds: the cache of measured speeds afterwards.
     """
 
     def __init__(self, bench: Bench, study: str) -> None:
         self._bench, self._study = bench, study
-        self._folder = bench.folder(study)
+        self._folder = bench.new_folder(study)
         outcome = bench.run(self._folder, Fault(prepare=partial(bench.count, "step", "wave")))
         self.steps, self.waves = bench.counts("step", "wave")
         assert outcome.status in (0, 1), outcome
         assert not complaints(outcome), outcome
         self.contents = contents(self._folder / RESULTS)
         self.status = outcome.status
+        speeds = self._folder / CACHE / "speeds.json"
+        self.speeds = speeds.read_bytes() if speeds.exists() else b"{}"
         self._operations = outcome.operations
 
     def operations(self, kinds: Operation = CHANGES) -> int:
@@ -75,7 +78,7 @@ class Reference:
     def python_calls(self) -> int:
         """Number of calls of Python functions, rounded down to thousands."""
         bench = self._bench
-        bench.run(bench.folder(self._study), Fault(prepare=partial(bench.count, "python")))
+        bench.run(bench.new_folder(self._study), Fault(prepare=partial(bench.count, "python")))
         return bench.counts("python")[0]
 
     @cached_property
@@ -84,7 +87,7 @@ class Reference:
         server = self._bench.server
         assert server is not None
         command = ["run", "study.yaml", "--out", server.schema(), "--quiet"]
-        folder = self._bench.folder(self._study)
+        folder = self._bench.new_folder(self._study)
         outcome = self._bench.runner.run(command, folder, port=server.port)
         assert outcome.status == self.status, outcome
         return counted(outcome.operations, Operation.SOCKET)
@@ -121,16 +124,29 @@ class Bench:
         runner: starts the commands.
         root: an empty folder.
         server: a PostgreSQL server, if there is one.
+
+    Attributes:
+        measuring: whether commands measure speeds first; otherwise they know those of the
+            undisturbed study, which takes a third less time.
     """
 
     def __init__(self, runner: Runner, root: Path, server: Server | None = None) -> None:
         self.runner = runner
         self.root = root
         self.server = server
+        self.measuring = False
         self.folders = 0
         self.references: dict[str, Reference] = {}
 
     def folder(self, study: str) -> Path:
+        """Make the working folder of a study, with the cache of its speeds unless `measuring`."""
+        folder = self.new_folder(study)
+        if not self.measuring:
+            (folder / CACHE).mkdir()
+            (folder / CACHE / "speeds.json").write_bytes(self.reference(study).speeds)
+        return folder
+
+    def new_folder(self, study: str) -> Path:
         """Make the working folder of a study, with its file, its code, and the keys of Ray."""
         self.folders += 1
         folder = self.root / f"{study}-{self.folders}"

@@ -53,6 +53,8 @@ class Fault:
     longest: float = LONGEST
 
 
+CACHE = "cache"
+"""Folder of measured speeds, in the working folder."""
 NO_FAULT = Fault()
 CORES = os.cpu_count() or 1
 
@@ -129,7 +131,7 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
                 return HANGS
-            time.sleep(0.002)
+            time.sleep(0.005)
 
 
 class Runner:
@@ -211,7 +213,7 @@ def _become(arguments: list[str], folder: Path, fault: Fault, logs: Sequence[Pat
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(folder)
-        os.environ.update({"OPTRIAL_CACHE": str(folder / "cache")} | dict(fault.environment))
+        os.environ.update({"OPTRIAL_CACHE": str(folder / CACHE)} | dict(fault.environment))
         sys.path.insert(0, str(folder))
         sys.argv = ["optrial", *arguments]
         if fault.prepare:

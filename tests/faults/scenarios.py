@@ -20,6 +20,7 @@ import torch._dynamo
 import typer
 
 from optrial import cli
+from optrial.engine.select import speeds
 from optrial.study import Study
 from optrial.trackers import tensorboard
 from tests.faults import shim
@@ -40,6 +41,7 @@ def bench_in(root: Path) -> Iterator[Bench]:
     """Make a bench in a folder that is deleted afterwards."""
     assert Study.run.__kwdefaults__ is not None
     Study.run.__kwdefaults__["checkpoint_seconds"] = 0.0  # a commit at every pause
+    speeds.LEAST_CPU_SHARE = 0.0  # kept on a busy machine, too
     sys.dont_write_bytecode = True
     root.chmod(0o755)  # the server runs as another user
     try:
@@ -64,7 +66,7 @@ def warm_up(bench: Bench) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for name, *options in WARM_UP:
         if name == "run":
-            os.chdir(bench.folder(*options))
+            os.chdir(bench.new_folder(*options))
         on_study = ["study.yaml", "--out", RESULTS] if name == "run" else ["study.yaml", *TIMED]
         of_results = [RESULTS, *options]
         sys.argv = ["optrial", name, *(on_study if name in ("run", "timing") else of_results)]
@@ -87,6 +89,7 @@ def scenario(bench: Bench, seed: int, kinds: Sequence[str] | None = None) -> tup
     """
     names = sorted(kinds or KINDS)
     name = names[seed % len(names)]
+    bench.measuring = random.Random(f"measuring {seed}").random() < 0.1
     try:
         return name, ALL_KINDS[name](bench, random.Random(f"{name} {seed}"))
     except Exception as error:  # noqa: BLE001 - the others go on
