@@ -54,7 +54,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "memory": ["MemoryError", "memory"],
     "exhaust": ["memory"],
     "hang": ["took longer than timeout"],
-    "abort": ["exit status 3", "the task ended", "WorkerCrashedError"],
+    "abort": ["os._exit(3)"],
     "crash": ["SIGSEGV", "the task ended", "WorkerCrashedError"],
     "kill": ["SIGKILL", "the task ended", "WorkerCrashedError"],
 }
