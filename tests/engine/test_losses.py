@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -40,23 +41,39 @@ OF_COUNTS = {"name": f"{__name__}:counts", "targets": "values"}
 STANDARDIZED = OF_COUNTS | {"standardize_targets": True}
 
 
+def tagged() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Tokens with a tag each; a third of the tags do not count."""
+    tokens = RNG.integers(0, 7, (60, 4))
+    tags = np.where(RNG.random((60, 4)) < 1 / 3, -1, (tokens + np.arange(4)) % 3)
+    tags[:, 0] = tokens[:, 0] % 3
+    return {"train": (tokens[:45], tags[:45]), "test": (tokens[45:], tags[45:])}
+
+
+MLP = {"kind": "mlp", "hidden": [5], "activation": "tanh"}
+TAGGER = {"kind": "transformer", "architecture": "encoder", "pool": "none", "width": 4,
+          "heads": 1, "depth": 1}  # fmt: skip
+
+
 def plan_of(
     dataset: object, loss: object, judges: list[str], **more: Any
 ) -> tuple[tuple[RunSpec, ...], Dataset]:
+    tokens = isinstance(dataset, dict) and dataset.get("inputs") == "tokens"
     plan, data = small_plan(
         problem={
             "dataset": dataset,
-            "model": {"kind": "mlp", "hidden": [5], "activation": "tanh"},
+            "model": TAGGER if tokens else MLP,
             "loss": loss,
             "metrics": judges,
         },
         batch_size=10,
-        budget={"steps": 24},
-        evaluate={"every": {"steps": 12}, "on": ["test"]},
-        precision="float64",
-        seeds=[0, 1],
-        optimizers=[{"rule": "sgd", "lr": [0.05, 0.1]}],
-        **more,
+        **{
+            "budget": {"steps": 24},
+            "evaluate": {"every": {"steps": 12}, "on": ["test"]},
+            "precision": "float64",
+            "seeds": [0, 1],
+            "optimizers": [{"rule": "sgd", "lr": [0.05, 0.1]}],
+        }
+        | more,
     )
     return arrange(plan.runs), data
 
@@ -65,13 +82,15 @@ def script(run: RunSpec, data: Dataset, loss: Any) -> tuple[list[float], Tensor,
     """Losses of the batches, and outputs and targets of the test split, of a plain loop."""
     model = build_model(
         run.model, run.model_arguments, input_shape=data.input_shape, classes=data.classes,
-        seed=run.seed,
+        vocabulary=data.vocabulary, seed=run.seed,
     ).double()  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), run.hyperparameters["lr"])
     splits = tensor_splits(data, "float64", "cpu")
     train, test = splits["train"], splits["test"]
     losses = []
-    for rows, _ in zip(batch_order(run, len(train)).batches(1), range(run.steps), strict=False):
+    batches = batch_order(run, len(train)).batches(1)
+    for _ in range(run.steps):
+        rows = np.concatenate(list(islice(batches, run.accumulate)))
         optimizer.zero_grad()
         value = loss(model(train.inputs[rows]), train.targets[rows])
         value.backward()
@@ -90,6 +109,20 @@ def weighted(outputs: Tensor, labels: Tensor) -> Tensor:
     return nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))(
         outputs, labels
     )
+
+
+def smoothed_tags(outputs: Tensor, tags: Tensor) -> Tensor:
+    weight = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    return nn.CrossEntropyLoss(weight, ignore_index=int(tags.min()), label_smoothing=0.1)(
+        outputs.flatten(0, 1), tags.flatten()
+    )
+
+
+def focal(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Equation 5 of Lin et al. 2017, label by label."""
+    alpha = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)[labels]
+    p = outputs.softmax(1)[torch.arange(len(labels)), labels]
+    return (-alpha * (1 - p) ** 1.5 * p.log()).mean()
 
 
 def multi_label(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -124,7 +157,25 @@ CASES: dict[str, tuple[Any, Any, Any, str]] = {
         multi_label,
         "reference stacked",
     ),
+    "focal": (
+        "wine",
+        {"name": "focal", "gamma": 1.5, "alpha": [0.2, 0.3, 0.5]},
+        focal,
+        "reference stacked compiled",
+    ),
+    "smoothed tags": (
+        {"name": f"{__name__}:tagged", "inputs": "tokens"},
+        {
+            "name": "cross_entropy",
+            "weight": [1.0, 2.0, 4.0],
+            "ignore_index": -1,
+            "label_smoothing": 0.1,
+        },
+        smoothed_tags,
+        "reference stacked compiled",
+    ),
 }
+ACCUMULATED = [case for case in CASES if case != "mae"]  # whose mean is that of huber
 
 
 @pytest.mark.parametrize(
@@ -136,8 +187,20 @@ CASES: dict[str, tuple[Any, Any, Any, str]] = {
     ],
 )
 def test_training_is_that_of_a_plain_script(case: str, engine: str) -> None:
+    check_training(case, engine, accumulate=1)
+
+
+@pytest.mark.parametrize("engine", ["reference", "stacked"])
+@pytest.mark.parametrize("case", ACCUMULATED)
+def test_accumulated_batches_of_unequal_size_are_one_batch(case: str, engine: str) -> None:
+    check_training(case, engine, accumulate=5)
+
+
+def check_training(case: str, engine: str, accumulate: int) -> None:
     dataset, loss, function, _ = CASES[case]
-    runs, data = plan_of(dataset, loss, [])
+    runs, data = plan_of(
+        dataset, loss, [], accumulate=accumulate, budget={"steps": 24 // accumulate}
+    )
     if engine in ("stacked", "compiled"):
         splits = tensor_splits(data, "float64", "cpu")
         training = Training(runs, StackedEngine(runs, data, splits, compiled=engine == "compiled"))

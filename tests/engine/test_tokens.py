@@ -273,6 +273,7 @@ def test_a_label_per_sequence() -> None:
     ("data", "says"),
     [
         ({"tag": "negative"}, "targets hold 1 bad of 420 values, the first -3 at sample 4"),
+        ({"ignore": -3}, "if -3 marks positions that do not count, give the loss ignore_index: -3"),
         ({"tag": "nothing"}, "1 sample whose labels are all -100, the ignore_index"),
         ({"tag": "everything"}, "60 samples whose labels are all -100"),
         ({"tag": "negative token"}, "test inputs hold negative tokens: 1 bad of 287"),

@@ -376,8 +376,12 @@ def _label_problems(targets: Array, kind: TargetKind, known: Known) -> Iterator[
             "samples out; leave them out of the data"
         )
     if bad.any():
+        mark = targets[bad][0]
+        one_mark = kind == "positions" and ignore_index is not None and (targets[bad] == mark).all()
         yield (
             f"targets hold {_count(bad, targets)}; they must be class labels 0, 1, ..."
+            + f"; if {mark} marks positions that do not count, give the loss ignore_index: {mark}"
+            * bool(one_mark)
             + _OR_VALUES[kind]
         )
 

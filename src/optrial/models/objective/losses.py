@@ -57,13 +57,26 @@ def cross_entropy(
     axis = _class_axis(outputs, targets, class_axis)
     if axis == -1 and outputs.shape[:-1] == targets.shape:  # twice as fast as classes in the middle
         outputs, targets, axis = outputs.flatten(0, -2), targets.flatten(), 1
-    return functional.cross_entropy(
+    weights = None if weight is None else outputs.new_tensor(weight)
+    smoothed_and_weighted = weights is not None and label_smoothing > 0
+    loss = functional.cross_entropy(
         outputs.movedim(axis, 1),
         targets,
-        weight=None if weight is None else outputs.new_tensor(weight),
+        weight=weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
+        reduction="sum" if smoothed_and_weighted else "mean",
     )
+    if not smoothed_and_weighted:
+        return loss
+    # PyTorch's mean selects the labels that count, as no function of many runs at once can.
+    return loss / _weights_of(targets, outputs.new_tensor(weight), ignore_index).sum()
+
+
+def _weights_of(targets: Tensor, weights: Tensor, ignore_index: int) -> Tensor:
+    """Return the weight of each label; 0 where it does not count."""
+    counted = targets != ignore_index
+    return torch.where(counted, weights[torch.where(counted, targets, 0)], 0.0)
 
 
 def focal(
