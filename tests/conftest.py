@@ -30,14 +30,26 @@ COMMAND = typer.main.get_command(cli.app)
 """The command line, read from the signatures of its functions once."""
 
 
+def pytest_collection() -> None:
+    """Collect no garbage while tests are collected, for almost nothing is."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Take modules and tests out of the collection of garbage, which training and timing start."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
     gc.unfreeze()  # hypothesis looks up the referrers of what it registers
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    """Spare the five collections with which pytest ends."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Command
+
 POOR = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
@@ -26,7 +28,9 @@ def shell(line: str, folder: Path, **variables: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("variables", [POOR, {"PYTHONIOENCODING": "ascii"}])
+@pytest.mark.parametrize(
+    "variables", [POOR, pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow)]
+)
 def test_characters_that_an_encoding_lacks_are_written_as_plain_ones(
     tmp_path: Path, variables: dict[str, str]
 ) -> None:
@@ -39,13 +43,18 @@ def test_characters_that_an_encoding_lacks_are_written_as_plain_ones(
 @pytest.mark.parametrize(
     ("line", "status", "message"),
     [
-        ("optrial list rules >&-", 0, ""),
-        ("optrial list rules 2>&-", 0, ""),
+        pytest.param("optrial list rules >&-", 0, "", marks=pytest.mark.slow),
+        pytest.param("optrial list rules 2>&-", 0, "", marks=pytest.mark.slow),
         ("optrial list rules <&- >&- 2>&-", 0, ""),
         ("optrial list rules > /dev/full", 2, "error: the output cannot be written: No space left"),
-        ("optrial explain adam > /dev/full", 2, "error: the output cannot be written"),
+        pytest.param(
+            "optrial explain adam > /dev/full",
+            2,
+            "error: the output cannot be written",
+            marks=pytest.mark.slow,
+        ),
         ("optrial show nowhere 2> /dev/full", 2, ""),
-        ("optrial show nowhere 2>&-", 2, ""),
+        pytest.param("optrial show nowhere 2>&-", 2, "", marks=pytest.mark.slow),
         ("optrial explain adam lion sgd | true", 0, ""),
     ],
 )
@@ -77,12 +86,11 @@ def test_names_that_no_terminal_should_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "-leading", "with space", "with\nline", "é\u202e"])
-def test_folders_of_any_name(tmp_path: Path, name: str) -> None:
-    line = f"optrial show -- $'{name.encode('unicode_escape').decode()}'"
-    ended = shell(line, tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: ")
-    assert "Traceback" not in ended.stderr
+def test_folders_of_any_name(optrial: Command, name: str) -> None:
+    answer = optrial("show", "--", name)
+    assert answer.status == 2
+    assert answer.err.startswith("error: ")
+    assert "Traceback" not in answer.err
 
 
 HOSTILE = """

@@ -30,10 +30,11 @@ from tests.small import small_keys
 
 pytestmark = pytest.mark.usefixtures("one_stack")
 
+STEPS = 28
 DROPOUT = {"kind": "mlp", "hidden": [8], "dropout": 0.2}
 MIXED = {
     "problem": {"dataset": {"name": "moons", "n_samples": 500}, "model": DROPOUT},
-    "budget": {"steps": 60},
+    "budget": {"steps": STEPS},
     "evaluate": {"every": {"steps": 7}},
     "seeds": 2,
     "optimizers": [{"rule": "adam", "lr": [0.001, 0.1]}, {"rule": "sgd", "lr": [0.1, 1e30]}],
@@ -101,7 +102,7 @@ def test_a_diverged_run_has_a_step_and_no_metrics(tmp_path: Path) -> None:
     with run(tmp_path) as results:
         diverged = [record for record in results.records if record.status is Status.DIVERGED]
     for record in diverged:
-        assert 0 < record.step < 60
+        assert 0 < record.step < STEPS
         assert f"step {record.step}" in record.reason
         assert set(record.metrics.values()) == {None}
 
@@ -125,9 +126,9 @@ def test_more_seeds_keep_what_is_there(tmp_path: Path) -> None:
 def test_a_stack_is_interrupted_and_continued_as_one(tmp_path: Path) -> None:
     study = MIXED | {"engine": "stacked"}
     run(tmp_path / "whole", study=study).store.close()
-    interrupt = Hook(200, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupt = Hook(100, lambda: os.kill(os.getpid(), signal.SIGINT))
     with run(tmp_path / "parts", study=study, callbacks=[interrupt]) as results:
-        states = {(str(record.status), record.step < 60) for record in results.records}
+        states = {(str(record.status), record.step < STEPS) for record in results.records}
     assert states == {("interrupted", True), ("diverged", True)}
     run(tmp_path / "parts", study=study).store.close()
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
@@ -193,7 +194,7 @@ def test_new_seeds_leave_the_stacks_of_old_ones_alone(tmp_path: Path) -> None:
 def test_runs_that_left_the_plan_go_on_with_their_stack_unseen(tmp_path: Path) -> None:
     """A stack is trained as it began; of what the study no longer names, nothing is shown."""
     study = MIXED | {"engine": "stacked"}
-    interrupt = Hook(100, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupt = Hook(60, lambda: os.kill(os.getpid(), signal.SIGINT))
     run(tmp_path / "parts", study=study, callbacks=[interrupt]).store.close()
     fewer = study | {"optimizers": [{"rule": "adam", "lr": 0.001}]}
     bar = ProgressBar(Console(quiet=True))
@@ -208,12 +209,12 @@ def test_runs_that_left_the_plan_go_on_with_their_stack_unseen(tmp_path: Path) -
 
 def test_one_signal_stops_cleanly_and_running_again_continues(tmp_path: Path) -> None:
     run(tmp_path / "whole").store.close()
-    interrupt = Hook(80, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupt = Hook(STEPS + 20, lambda: os.kill(os.getpid(), signal.SIGINT))
     with run(tmp_path / "parts", callbacks=[interrupt]) as results:
         statuses = [record.status for record in results.records]
         steps = [record.step for record in results.records]
     assert statuses[:3] == [Status.DONE, Status.INTERRUPTED, Status.PLANNED]
-    assert steps[:3] == [60, 21, 0]  # it is asked every seven steps, at each evaluation
+    assert steps[:3] == [STEPS, 21, 0]  # it is asked every seven steps, at each evaluation
     run(tmp_path / "parts").store.close()
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
@@ -241,7 +242,7 @@ def test_a_failing_run_is_a_status_and_the_others_go_on(
     step = ReferenceEngine.step
 
     def fragile(self: ReferenceEngine, batch: Any, number: int) -> tuple[float, int]:
-        if self.spec.rule == "adam" and number == 40:
+        if self.spec.rule == "adam" and number == 20:
             raise MemoryError("no room")
         return step(self, batch, number)
 
@@ -297,7 +298,7 @@ def test_postgresql_gives_the_same_records(tmp_path: Path) -> None:
         connection.execute(sql.schema.CreateSchema(schema))
     location = f"{server}?options=-csearch_path%3D{schema}"
     try:
-        interrupt = Hook(80, lambda: os.kill(os.getpid(), signal.SIGINT))
+        interrupt = Hook(STEPS + 20, lambda: os.kill(os.getpid(), signal.SIGINT))
         run(location, callbacks=[interrupt]).store.close()  # type: ignore[arg-type]
         run(location).store.close()  # type: ignore[arg-type]
         run(tmp_path).store.close()

@@ -26,7 +26,7 @@ from tests.cases.conftest import Case
 from tests.small import learner_for, train
 from tests.tolerance import TRAJECTORY_FLOAT64
 
-STEPS = 25
+STEPS = 12
 RULES = [
     {"rule": "sgd", "lr": 0.1, "weight_decay": 0.01},
     {"rule": "adam", "lr": 0.01},

@@ -46,7 +46,8 @@ SHAPES = [  # runs of the left and of the right matrix; rows, inner, columns
 WIDE = {
     "problem": {"dataset": "digits", "model": {"kind": "mlp", "hidden": [140, 90], "dropout": 0.1}},
     "batch_size": 200,
-    "evaluate": {"every": {"steps": 20}, "on": ["test"]},
+    "budget": {"steps": 12},
+    "evaluate": {"every": {"steps": 6}, "on": ["test"]},
     "optimizers": [{"rule": "adam", "lr": [0.001, 0.003]}, {"rule": "sgd", "lr": [0.1, 0.2]}],
 }
 """A study of layers with large products: one whose input runs of a seed share, one whose not."""

@@ -21,6 +21,10 @@ from tests.records.connections import edit, transaction
 from tests.records.samples import fill
 
 FLIPS = int(os.environ.get("OPTRIAL_TEST_FLIPS", "150"))
+SOME_AND_ALL = pytest.mark.parametrize(
+    "share", [0.3, pytest.param(1.0, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+"""Part of the flips, and all of them."""
 
 
 def contents(store: Store) -> dict[str, Any]:
@@ -185,7 +189,8 @@ def test_every_reader_notices_damage_alone(
     assert "\n" not in str(error.value)
 
 
-def test_a_flipped_bit_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
+@SOME_AND_ALL
+def test_a_flipped_bit_is_an_error_or_changes_nothing(tmp_path: Path, share: float) -> None:
     """Whatever bit of the file flips, nothing that the store returns is another value."""
     with Store.open(tmp_path, create=True) as store:
         fill(store)
@@ -194,7 +199,8 @@ def test_a_flipped_bit_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
     whole = (tmp_path / "study.db").read_bytes()
     draw = np.random.default_rng(0)
     refused = 0
-    for number in range(FLIPS):
+    flips = int(share * FLIPS)
+    for number in range(flips):
         position, bit = int(draw.integers(len(whole))), int(draw.integers(8))
         data = bytearray(whole)
         data[position] ^= 1 << bit
@@ -204,7 +210,7 @@ def test_a_flipped_bit_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
         seen = answer(folder)
         assert seen in ("refused", expected), f"bit {bit} of byte {position}"
         refused += seen == "refused"
-    assert refused > FLIPS / 20  # most of a small file is empty pages
+    assert refused > flips / 20  # most of a small file is empty pages
 
 
 def test_damage_is_repaired_and_the_rest_stays(filled: str) -> None:
@@ -286,13 +292,14 @@ def test_a_store_whose_pages_are_damaged_is_rebuilt(tmp_path: Path) -> None:
     assert kept > 20
 
 
-def test_flipped_bits_are_repaired(tmp_path: Path) -> None:
+@SOME_AND_ALL
+def test_flipped_bits_are_repaired(tmp_path: Path, share: float) -> None:
     with Store.open(tmp_path, create=True) as store:
         fill(store)
         before = contents(store)
     whole = (tmp_path / "study.db").read_bytes()
     draw = np.random.default_rng(1)
-    for number in range(FLIPS // 5):
+    for number in range(int(share * FLIPS / 5)):
         data = bytearray(whole)
         data[int(draw.integers(len(whole)))] ^= 1 << int(draw.integers(8))
         folder = tmp_path / str(number)
