@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
@@ -231,11 +232,37 @@ def test_tables_fit_a_terminal_and_cut_no_name(
         ("show", "small"): {"lr=0.01", "mine", "test", "accuracy", "(%)"},
         ("plan", "first.yaml"): {"lr=0.01", "mine"},
         ("best", "small"): {"best", "settings"},
+        ("model", "first.yaml"): {"parameters", "Linear"},
+        ("timing", "first.yaml", "--rounds", "3", "--no-memory"): {"step", "(ms)"},
     }.items():
         text = in_terminal(optrial, *arguments)
         drawn = [line for line in text.splitlines() if line[:1] in "┏│└"]
         assert max(map(len, drawn), default=0) <= width, arguments
         assert names <= set(text.replace("│", " ").replace("┃", " ").split()), arguments
+
+
+def test_a_line_of_torch_fits_a_terminal_and_can_be_pasted(
+    optrial: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.chdir(tmp_path)
+    optimizers = [{"rule": "adam", "lr": [0.01, 0.1]}]
+    file = write(Path("s.yaml"), optimizers=optimizers, evaluate={"on": ["validation"]})
+    package.Study.from_file(file).run().close()
+    piped = optrial("best", "small").out.splitlines()[-1]
+    text = in_terminal(optrial, "best", "small")
+    assert len(piped) > 60 >= max(map(len, text.splitlines()))
+    statement = text[text.index("optimizer = ") :]
+    assert ast.dump(ast.parse(statement)) == ast.dump(ast.parse(piped))
+
+
+def test_help_shows_no_type_for_flags_and_whole_sentences(optrial: Command) -> None:
+    for arguments in ([], ["run"], ["timing"], ["data"], ["speeds", "show"]):
+        assert "bool" not in optrial(*arguments, "--help").out
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    for command in group.commands.values():
+        assert command.get_short_help_str().endswith("."), command.name
 
 
 def in_terminal(optrial: Command, *arguments: str) -> str:

@@ -335,7 +335,7 @@ def test_claims_about_targets_are_decided_by_who_is_there_first() -> None:
     verdicts = [str(result.verdict) for result in (sooner, later, tied, unknown)]
     assert verdicts == ["supported", "refuted", "undecided", "undecided"]
     assert sooner.adjusted_p_value == pytest.approx(4 * 2 / 2**9, rel=STATISTIC_FLOAT64)
-    assert "a reaches test accuracy 0.9 in fewer steps than b (first on 9" in sooner.sentence
+    assert "a reaches 90 % test accuracy in fewer steps than b (first on 9" in sooner.sentence
     assert sooner.numbers["first_median"] == 104
     assert sooner.numbers["second_median"] is None
     assert (sooner.numbers["first_reached"], sooner.numbers["second_reached"]) == (9, 3)

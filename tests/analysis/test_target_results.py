@@ -29,7 +29,7 @@ from tests.small import small_keys
 
 SPEED = {"sgd": 40.0, "momentum": 20.0, "adam": 10.0}
 EVERY = 10
-TARGET = Target("validation_accuracy", 0.8)
+TARGET = Target("validation_accuracy", 0.8, percent=True)
 
 
 def raced(
@@ -114,7 +114,7 @@ def test_claims_name_targets_too() -> None:
     claim = "adam reaches validation_accuracy 50% sooner than sgd"
     view = view_of(records, curves, targets={}, claims=[claim])
     (result,) = target_results(view, view.problems[0])
-    assert result.target == Target("validation_accuracy", 0.5)
+    assert result.target == Target("validation_accuracy", 0.5, percent=True)
 
 
 def test_seconds_of_stacks_are_refused(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_commands_and_page_show_targets(optrial: Command, tmp_path: Path) -> Non
     records, curves = raced({"sgd": 100.0, "adam": 10.0})
     store(tmp_path / "study", records, curves, targets={"validation_accuracy": 0.8})
     shown = optrial("show", tmp_path / "study")
-    assert "time to validation accuracy 0.8" in shown.out
+    assert "time to 80 % validation accuracy" in shown.out
     assert "over 200" in shown.out
     assert "8 of 8" in shown.out
     by_name = optrial("compare", tmp_path / "study", "adam", "sgd", "--target", TARGET.metric)
@@ -198,7 +198,7 @@ def test_commands_and_page_show_targets(optrial: Command, tmp_path: Path) -> Non
         answer = optrial("compare", tmp_path / "study", "adam", "sgd", *arguments)
         first, *_ = answer.out.splitlines()
         amount = "fewer steps" if unit == "steps" else "less time"
-        assert first.startswith(f"adam reaches validation accuracy 0.8 in {amount} than sgd (")
+        assert first.startswith(f"adam reaches 80 % validation accuracy in {amount} than sgd (")
         assert unit == "seconds" or first in by_name.out
     for text, message in (
         ("0.8", "the study has no target for 0.8; name its metric and value"),
@@ -224,7 +224,7 @@ def test_figures_of_targets_and_profiles() -> None:
     assert names == [
         "target-validation_accuracy-0.8-made-up",
         "target-validation_accuracy-0.8-slow",
-        "profile-validation-accuracy-0.8",
+        "profile-80-validation-accuracy",
     ]
     (axes,) = figures[names[-1]].axes
     assert axes.get_xscale() == "log"

@@ -193,6 +193,13 @@ def test_logarithmic_axes_have_plain_labels(chrome: Any, addresses: dict[str, st
         assert len(labels) >= 3
 
 
+def test_the_table_of_rates_fits_a_phone(chrome: Any, addresses: dict[str, str]) -> None:
+    open_page(chrome, addresses["6-classification"], 390)
+    script = "const e = document.querySelector('.ranges'); return [e.scrollWidth, e.clientWidth]"
+    needed, there = chrome.execute_script(script)
+    assert needed <= there
+
+
 def test_rows_are_sorted_by_result_and_only_leaders_are_bold(
     chrome: Any, views: dict[str, StudyView], addresses: dict[str, str]
 ) -> None:

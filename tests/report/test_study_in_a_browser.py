@@ -243,7 +243,7 @@ def test_probes_and_trials_are_drawn(full_page: Any) -> None:
 def test_shares_of_runs_at_a_target_are_drawn_in_steps(full_page: Any) -> None:
     figure = find(full_page, "figure[data-chart=targets]")[0]
     options = [option.text for option in find(figure, "option")]
-    assert options == ["test accuracy 0.9", "training loss (per batch) 0.5"]
+    assert options == ["90 % test accuracy", "training loss (per batch) 0.5"]
     ticks = [text.text for text in find(figure, "text[text-anchor=end]")]
     assert ticks == ["0", "20", "40", "60", "80", "100"]
     find(figure, "option")[1].click()

@@ -15,12 +15,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from optrial import load
-from optrial.analysis.statistics import best_sentence, compare_all, sentence
+from optrial.analysis.statistics import Interval, RateRange, best_sentence, compare_all, sentence
 from optrial.analysis.statistics.wording import short_difference
 from optrial.analysis.summary import Spread
 from optrial.records import Record
 from optrial.report.ranking import ranking
 from optrial.report.study_page import study_page
+from optrial.report.study_rows import range_text
 from optrial.report.tables import spread_text
 from optrial.spec import RunFacts, Seconds, Status
 from tests.report.pages import Element, parse_page
@@ -416,6 +417,11 @@ def test_rates_that_do_as_well_are_listed() -> None:
     lowest = 10 ** (-2 - 0.005 / 0.095)
     assert (best, as_good) == ("0.1", f"{lowest:.2g} to ≥ 0.1")
     assert decades == "{0:.2f} ({0:.2f} to {0:.2f})".format(-1 - math.log10(lowest))
+    assert "within 1 point of the optimizer's best" in section(page_of(records), "rates").text
+    narrow = RateRange(
+        0.1, 0.1, 0.1, Interval(0.0, 0.0, 0.0, 0.95), open_low=False, open_high=False
+    )
+    assert range_text(narrow) == "only 0.1"
 
 
 def test_the_best_of_several_trials_is_drawn() -> None:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from optrial.analysis import SettingSummary, Spread
 from optrial.report import plain_table, summary_note, summary_table
-from optrial.report.tables import shown_metrics
+from optrial.report.tables import fit_columns, shown_metrics
 from optrial.spec import Directions, Status, setting_text
 
 CATALOGUE = Directions()
@@ -54,6 +54,21 @@ def test_rates_have_three_digits() -> None:
 def test_markup_in_names_is_text() -> None:
     assert "[red]" in text(summary_table("[bold]", [summary("[red]x[/red]")], CATALOGUE))
     assert "[red]" in text(plain_table(["[bold]"], [["[red]"]]))
+
+
+def test_headings_wrap_before_a_column_is_removed() -> None:
+    table = plain_table(["name", "validation accuracy (%)", "runs"], [["adam", "97.1", "2,080"]])
+    assert fit_columns(table, 34) == []
+    lines = text(table).splitlines()
+    assert max(map(len, lines)) <= 34
+    assert [line.count("validation") + line.count("accuracy (%)") for line in lines[1:3]] == [1, 1]
+    assert fit_columns(table, 22) == ["runs"]
+
+
+def test_numbers_are_aligned_also_as_text() -> None:
+    rows = [["1", "2,080", "0.5 to 1"], ["2", "30", ""], ["3", None, "x"]]
+    table = plain_table(["layer", "parameters", "range"], rows)
+    assert [column.justify for column in table.columns] == ["left", "right", "left"]
 
 
 def test_missing_numbers_are_dashes() -> None:

@@ -66,8 +66,12 @@ class TargetResult:
 
 def study_targets(view: StudyView, problem: ProblemView) -> tuple[Target, ...]:
     """Return the targets of one problem: those of the study, then those of its claims."""
-    targets = dict.fromkeys([*targets_of(view.study, problem.name), *_claimed(view)])
+    targets = dict.fromkeys([*_own_targets(view, problem), *_claimed(view)])
     return tuple(target for target in targets if target.metric in view.metrics)
+
+
+def _own_targets(view: StudyView, problem: ProblemView) -> list[Target]:
+    return targets_of(view.study, problem.name, view.directions)
 
 
 def _claimed(view: StudyView) -> list[Target]:
@@ -129,7 +133,7 @@ def profiles(view: StudyView) -> tuple[Profile, ...]:
     """
     if len(view.problems) < 2:
         return ()
-    named = [{t.metric: t for t in targets_of(view.study, p.name)} for p in view.problems]
+    named = [{t.metric: t for t in _own_targets(view, p)} for p in view.problems]
     rows = [
         [problem[metric] for problem in named]
         for metric in named[0]

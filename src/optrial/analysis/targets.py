@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -46,26 +46,36 @@ Unit = Literal["steps", "seconds"]
 
 @dataclass(frozen=True)
 class Target:
-    """A value of a metric to reach: at least it, or at most it if lower values are better."""
+    """A value of a metric to reach: at least it, or at most it if lower values are better.
+
+    Attributes:
+        metric: name of the metric.
+        value: as recorded; a fraction for an accuracy.
+        percent: whether the text shows the value in percent.
+    """
 
     metric: str
     value: float
+    percent: bool = field(compare=False)
 
     def __str__(self) -> str:
-        return f"{metric_title(self.metric)} {self.value:g}"
+        """Return the target for people: ``95 % test accuracy`` or ``test loss 0.5``."""
+        title = metric_title(self.metric)
+        return f"{100 * self.value:g} % {title}" if self.percent else f"{title} {self.value:g}"
 
 
-def targets_of(study: Mapping[str, Any], problem: str) -> list[Target]:
+def targets_of(study: Mapping[str, Any], problem: str, directions: Directions) -> list[Target]:
     """Return the targets of one problem of a study.
 
     Args:
         study: after defaults, as a store holds it.
         problem: name of the problem, whose own `targets` replace those of the study.
+        directions: directions and units of the metrics.
     """
     entry = (study.get("problem") or {}).get(problem)
     replaced = entry.get("targets") if isinstance(entry, Mapping) else None
     targets: Mapping[str, float] = replaced if replaced is not None else study.get("targets") or {}
-    return [Target(metric, value) for metric, value in targets.items()]
+    return [Target(name, value, directions.percent(name)) for name, value in targets.items()]
 
 
 @dataclass(frozen=True, eq=False)

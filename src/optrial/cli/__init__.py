@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from optrial.cli import (
     catalogue,
@@ -51,8 +51,28 @@ _REACTION_SECONDS = 0.5
 _STOPPING = "stopping as soon as the running code returns; press Ctrl-C again to stop now"
 
 
+def _without_types_of_flags(parameters: list[Any]) -> list[Any]:
+    """Return parameters whose help shows no type for flags, which take no value."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
+
+
+class _Command(TyperCommand):
+    """A command whose flags show no type."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters with `--help`."""
+        return _without_types_of_flags(super().get_params(ctx))
+
+
 class _Group(TyperGroup):
     """Commands whose messages about the command line show no password."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters with `--help`."""
+        return _without_types_of_flags(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -71,8 +91,12 @@ app = typer.Typer(
     help="Controlled, randomised, paired trials of neural-network optimizers.",
     epilog="Start with:  optrial run quickstart",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Download, verify or locate published datasets.")
-speeds_app = typer.Typer(no_args_is_help=True, help="Show or remove the speeds measured here.")
+data_app = typer.Typer(
+    cls=_Group, no_args_is_help=True, help="Download, verify or locate published datasets."
+)
+speeds_app = typer.Typer(
+    cls=_Group, no_args_is_help=True, help="Show or remove the speeds measured here."
+)
 
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Run a study": {
@@ -111,18 +135,22 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
 }
 
 
-def _paragraphs(command: Callable[..., Any]) -> str:
-    """Return the docstring of a command with one line per paragraph, which a terminal wraps."""
-    return "\n\n".join(" ".join(part.split()) for part in (getdoc(command) or "").split("\n\n"))
+def _add(group: typer.Typer, name: str, command: Callable[..., Any], panel: str = "") -> None:
+    """Add a command, with one line of help per paragraph of its docstring; a terminal wraps it."""
+    paragraphs = [" ".join(part.split()) for part in (getdoc(command) or "").split("\n\n")]
+    about, text = paragraphs[0], "\n\n".join(paragraphs)
+    group.command(name, cls=_Command, rich_help_panel=panel or None, help=text, short_help=about)(
+        command
+    )
 
 
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
-        app.command(_name, rich_help_panel=_panel, help=_paragraphs(_command))(_command)
+        _add(app, _name, _command, _panel)
 for _command in (catalogue.fetch, catalogue.verify, catalogue.path):
-    data_app.command(_command.__name__, help=_paragraphs(_command))(_command)
+    _add(data_app, _command.__name__, _command)
 for _command in (speeds.show, speeds.clear):
-    speeds_app.command(_command.__name__, help=_paragraphs(_command))(_command)
+    _add(speeds_app, _command.__name__, _command)
 app.add_typer(data_app, name="data", rich_help_panel="Look things up")
 app.add_typer(speeds_app, name="speeds", rich_help_panel="Look things up")
 

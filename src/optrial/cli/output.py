@@ -280,6 +280,9 @@ def draw(table: Table, expendable: Sequence[str] = (), *, further: bool = False)
         return
     console = Console(highlight=False)
     hidden = fit_columns(table, console.width, expendable)
+    if table.title:  # rich would wrap it at the width of the table, within words
+        say_sentence(render(str(table.title)).plain)
+        table.title = None
     console.print(table)
     if hidden:
         names = ", ".join(hidden)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,7 +84,8 @@ def _print_model(model: PlannedModel, *, further: bool) -> None:
         inputs = {f"input {one.name}": one.shape for one in several}
     rows = [*([name, "", _shape(shape), ""] for name, shape in inputs.items()), *rows]
     title = f"{summary.kind} {arguments}".strip()
-    print_table(["layer", "kind", "output", "parameters"], rows, title, further=further)
+    columns = ["layer", "kind", "output", "parameters"]
+    print_table(columns, rows, title, ["kind", "output"], further=further)
     frozen = summary.parameters - summary.trained_parameters
     note(
         f"{summary.parameters:,} parameters"
@@ -108,6 +109,11 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        known = {name: part for name, part in value.items() if part is not None}
+        if list(known) == ["name"]:
+            return _short(known["name"])
+        return "{" + ",".join(f"{name}:{_short(part)}" for name, part in known.items()) + "}"
     return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -103,7 +104,8 @@ def best(
     with load_results(store, storage) as results:
         view = results.view(metric, direction_of(better))
         names = [problem] if problem else [p.name for p in view.problems]
-        for name in names:
+        for index, name in enumerate(names):
+            say("\n" * bool(index), end="")
             answer = results.best(name, metric, direction_of(better))
             say_sentence(f"{name}: {answer}" if len(names) > 1 else str(answer))
             (one,) = (p for p in view.problems if p.name == name)
@@ -113,7 +115,22 @@ def best(
                 pairs["recommendation"] = recommendation.text
             print_pairs(pairs)
             if recommendation and recommendation.code:
-                say(f"\n{recommendation.code}")
+                say(f"\n{_fitted(recommendation.code)}")
+
+
+def _fitted(code: str) -> str:
+    """Return statements; in a terminal that is too narrow, calls have one argument per line."""
+    if not sys.stdout.isatty():
+        return code
+    lines = []
+    for line in code.splitlines():
+        call, _, rest = line.partition("(")
+        if len(line) > width() and line[0] not in " #" and rest.endswith(")"):
+            arguments = re.split(r", (?=\w+=)", rest[:-1])
+            lines += [f"{call}(", *(f"    {argument}," for argument in arguments), ")"]
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def report(

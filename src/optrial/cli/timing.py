@@ -156,7 +156,7 @@ def _print(times: StudyTiming, file_format: TableFormat, quiet: bool) -> None:
         case TableFormat.MARKDOWN:
             say(timing_markdown(times), end="")
         case TableFormat.TABLE:
-            print_table(*timing_rows(times), times.study)
+            print_table(*timing_rows(times), times.study, ["steps", "× fastest"])
             if published:
                 columns, rows = reported_time_rows(published)
                 print_table(columns, rows, "Published and measured times", further=True)

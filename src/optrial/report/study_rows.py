@@ -25,6 +25,7 @@ __all__ = [
     "TargetRow",
     "cost_rows",
     "flow_rows",
+    "range_text",
     "rank_table",
     "rate_rows",
     "reported_tables",
@@ -189,6 +190,14 @@ def rate_rows(
             strip = replace(strip, high=(strip.high or 0) + ARROW, cut_high=True)
         rows.append((optimizer, entry, strip))
     return scale, rows
+
+
+def range_text(entry: RateRange) -> str:
+    """Return the learning rates about as good as the best, which is finite: ``0.04 to ≥ 0.4``."""
+    low, high = f"{entry.low:.2g}", f"{entry.high:.2g}"
+    if low == high and not (entry.open_low or entry.open_high):
+        return f"only {low}"
+    return f"{'≤ ' * entry.open_low}{low} to {'≥ ' * entry.open_high}{high}"
 
 
 def _log10(value: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -39,6 +40,9 @@ _COMFORTABLE = 20
 """Least width of a column of text, in characters, if it has cells of that width."""
 
 
+_NUMBER = r"-?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( %)?"
+
+
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
     """Return a table of plain text, with numbers aligned to the right and None as a dash.
 
@@ -47,7 +51,7 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     rows = [list(row) for row in rows]
     table = Table(title=_escaped(title) or None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float | None) for row in rows)
+        numeric = all(_is_number(row[index], named=index == 0) for row in rows)
         table.add_column(
             _escaped(column),
             justify="right" if numeric and rows else "left",
@@ -58,6 +62,13 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     return table
 
 
+def _is_number(cell: object, *, named: bool) -> bool:
+    """Return True for a number, also as text such as "2,080" unless the column holds names."""
+    if isinstance(cell, str) and not named:
+        return not cell or re.fullmatch(_NUMBER, cell) is not None
+    return isinstance(cell, int | float | None)
+
+
 def _escaped(text: str) -> str:
     """Return a text that rich and the terminal show as it is."""
     return escape(printable(text))
@@ -66,8 +77,9 @@ def _escaped(text: str) -> str:
 def fit_columns(table: Table, width: int, expendable: Sequence[str] = ()) -> list[str]:
     """Fit a table into a number of characters: remove columns first, then wrap words.
 
-    No word is ever cut. Columns are removed in the order of `expendable`, then from the right; the
-    first one always stays. Removed columns that fit beside those that are left return.
+    No word is ever cut, and headings wrap before a column is removed. Columns are removed in the
+    order of `expendable`, then from the right; the first one always stays. Removed columns that fit
+    beside those that are left return.
 
     Returns:
         The headers of the removed columns.
@@ -93,6 +105,7 @@ def fit_columns(table: Table, width: int, expendable: Sequence[str] = ()) -> lis
         need = _full_width(table.columns[index]) - widths[index]
         share = max(0, min(need, room // (len(by_need) - place)))
         table.columns[index].width = widths[index] + share
+        table.columns[index].header = _heading(table.columns[index], widths[index] + share)
         room -= share
     return removed
 
@@ -113,23 +126,43 @@ def _total(widths: Iterable[int]) -> int:
     return sum(width + 3 for width in widths) + 1
 
 
-def _texts(column: Column) -> Iterator[str]:
-    """Yield the lines of the header and the cells of a column, without markup."""
-    for cell in (column.header, *column.cells):
-        yield from render(str(cell)).plain.splitlines() or [""]
+def _lines(texts: Iterable[object]) -> Iterator[str]:
+    """Yield the lines of the header or of cells, without markup."""
+    for text in texts:
+        yield from render(str(text)).plain.splitlines() or [""]
+
+
+def _widest(texts: Iterable[str]) -> int:
+    return max(map(cell_len, texts), default=0)
 
 
 def _full_width(column: Column) -> int:
-    return max(map(cell_len, _texts(column)))
+    return _widest(_lines([column.header, *column.cells]))
+
+
+def _heading(column: Column, width: int) -> str:
+    """Return the header on lines of a width, which has room for each of its words."""
+    header = str(column.header)
+    if _widest(_lines([header])) <= width:
+        return header
+    lines: list[str] = []
+    for word in header.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and _widest(_lines([joined])) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return "\n".join(lines)
 
 
 def _least_width(column: Column) -> int:
     """Return the width that a column needs so that no word is cut."""
-    full = _full_width(column)
+    header = _widest(render(str(column.header)).plain.split())
+    full = _widest(_lines(column.cells))
     if column.no_wrap:
-        return full
-    words = (word for text in _texts(column) for word in text.split())
-    return max(min(_COMFORTABLE, full), max(map(cell_len, words), default=0))
+        return max(header, full)
+    words = _widest(word for text in _lines(column.cells) for word in text.split())
+    return max(header, min(_COMFORTABLE, full), words)
 
 
 def summary_table(name: str, summaries: Sequence[SettingSummary], directions: Directions) -> Table:

@@ -48,7 +48,7 @@ class Targets(Reading):
         Raises:
             StoreError: the metric is not recorded, or has no declared direction.
         """
-        return self._arrivals_frame(Target(metric, value), "steps")
+        return self._arrivals_frame(metric, value, "steps")
 
     def seconds_to(self, metric: str, value: float) -> pd.DataFrame:
         """Return how many seconds of training each run took; see `steps_to`.
@@ -58,7 +58,7 @@ class Targets(Reading):
         Raises:
             StoreError: as `steps_to`, or runs were trained in stacks, whose seconds are shared.
         """
-        return self._arrivals_frame(Target(metric, value), "seconds")
+        return self._arrivals_frame(metric, value, "seconds")
 
     def compare_to_target(
         self,
@@ -101,8 +101,9 @@ class Targets(Reading):
             names=(first, second),
         )
 
-    def _arrivals_frame(self, target: Target, unit: Unit) -> pd.DataFrame:
+    def _arrivals_frame(self, metric: str, value: float, unit: Unit) -> pd.DataFrame:
         view = self.view()
+        target = Target(metric, value, view.directions.percent(metric))
         times = {
             problem.name: self._times_to(view, problem, target, unit) for problem in view.problems
         }
@@ -133,7 +134,7 @@ class Targets(Reading):
             StoreError: the study has no such target.
         """
         if metric is not None and value is not None:
-            return Target(metric, value)
+            return Target(metric, value, view.directions.percent(metric))
         targets = study_targets(view, problem)
         if target := next((t for t in targets if metric in (None, t.metric)), None):
             return target

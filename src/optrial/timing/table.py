@@ -47,7 +47,7 @@ def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
             "batch size": entry.conditions["batch_size"],
             "step (ms)": _spread(entry.step.times(1e3), ".3g"),
             first: (to_first := timing.to_first(entry)) and _spread(to_first, ".2f"),
-            fastest: _rounded(timing.to_fastest(entry).median),
+            fastest: f"{timing.to_fastest(entry).median:.2f}",
             engine: (ratio := timing.to_first_engine(entry)) and _spread(ratio, ".2f"),
             "steps": entry.steps,
             "epoch (s)": (epoch := entry.epoch) and _rounded(epoch.median),

@@ -248,7 +248,7 @@ class _Grammar:
         if problem := target_metric_problem(metric, self.metrics, self.directions):
             raise _ClaimError(problem)
         percent = self.directions.percent(metric)
-        target, unit = Target(metric, reader.value(percent)), self._unit(reader)
+        target, unit = Target(metric, reader.value(percent), percent), self._unit(reader)
         reader.word("than")
         second = reader.name("an optimizer", self.optimizers)
         better = self.directions.better(metric)

@@ -54,7 +54,7 @@ def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[PrintFigure
         yield from _search_figures(view, problem, theme, suffix, where)
         yield from _outcome_figures(view, problem, theme, suffix, where)
     for profile in profiles(view):
-        name = f"profile-{profile.label.replace(' ', '-')}"
+        name = f"profile-{'-'.join(profile.label.replace('%', '').split())}"
         caption = (
             f"Share of problems on which each optimizer reaches {profile.label} within a factor "
             "of the fastest."
