@@ -53,7 +53,7 @@ OTHERS: Mapping[str, str] = {
 INTRODUCTION = """\
 # Certificates
 
-What `optrial certify` finds of the optimizers of `torch.optim` and of `pytorch_optimizer` that have
+Results of `optrial certify` for the optimizers of `torch.optim` and `pytorch_optimizer` that have
 a rule here. Written by `docs/make_certificates.py`, with {versions}, seed 0, on the CPU.
 [How to certify an optimizer](how-to/certify.md) explains the verdicts and how to repeat this.
 
