@@ -232,7 +232,7 @@ def test_tables_fit_a_terminal_and_cut_no_name(
         ("show", "small"): {"lr=0.01", "mine", "test", "accuracy", "(%)"},
         ("plan", "first.yaml"): {"lr=0.01", "mine"},
         ("best", "small"): {"best", "settings"},
-        ("model", "first.yaml"): {"parameters", "Linear"},
+        ("model", "first.yaml"): {"parameters", "Linear", "initialization=torch_default"},
         ("timing", "first.yaml", "--rounds", "3", "--no-memory"): {"step", "(ms)"},
     }.items():
         text = in_terminal(optrial, *arguments)
