@@ -22,5 +22,15 @@ def show(chrome: Any, width: int, scheme: str, height: int = 900) -> None:
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
 
 
+def visit(page: Any, address: str) -> None:
+    """Open a page; return when it is drawn: its charts are, once their sizes are known.
+
+    The sizes are known at the end of the first frame after the page is loaded.
+    """
+    page.get(address)
+    script = "requestAnimationFrame(() => requestAnimationFrame(arguments[arguments.length - 1]))"
+    page.execute_async_script(script)
+
+
 def find(page: Any, selector: str) -> list[Any]:
     return list(page.find_elements("css selector", selector))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,14 +92,14 @@ def unfinished(records: Sequence[Record]) -> Iterator[Record]:
             yield replace(record, status=Status.INTERRUPTED, step=100, metrics={})
 
 
-def studies() -> Iterator[tuple[str, StudyView]]:
-    """Yield every study of which screenshots are taken, with its name."""
-    for optimizers in COUNTS:
-        yield f"{optimizers}-classification", view(optimizers)
-        yield f"{optimizers}-regression", view(optimizers, regression=True)
-    yield "no-winner", view(6, seeds=3)
-    yield "diverged", viewed("all runs diverged", made_up_records(diverged=range(12)))
-    yield "unfinished", viewed("unfinished", list(unfinished(view(6).records)))
+STUDIES: Mapping[str, Callable[[], StudyView]] = {
+    **{f"{count}-classification": partial(view, count) for count in COUNTS},
+    **{f"{count}-regression": partial(view, count, regression=True) for count in COUNTS},
+    "no-winner": partial(view, 6, seeds=3),
+    "diverged": lambda: viewed("all runs diverged", made_up_records(diverged=range(12))),
+    "unfinished": lambda: viewed("unfinished", list(unfinished(view(6).records))),
+}
+"""Every study of which screenshots are taken, by its name."""
 
 
 def take(page: Path, picture: Path, width: int, height: int) -> None:
@@ -109,7 +110,8 @@ def take(page: Path, picture: Path, width: int, height: int) -> None:
 def main(folder: Path) -> None:
     """Write each page, and its pictures in both themes and at two widths."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, made_up in studies():
+    for name, make in STUDIES.items():
+        made_up = make()
         text = study_page(made_up, audit(made_up))
         for theme in ("light", "dark"):
             page = folder / f"{name}-{theme}.html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from optrial.analysis.view import StudyView
 from optrial.report.study_page import study_page
 from optrial.style import COLOURED
 from tests.report import screens
-from tests.report.browser import Keys, find, show
+from tests.report.browser import Keys, find, show, visit
 
 WIDTHS = (400, 1280)
 
@@ -43,7 +44,7 @@ return [...document.querySelectorAll('.plot svg')].flatMap((svg) => {
 
 @pytest.fixture(scope="module")
 def views() -> dict[str, StudyView]:
-    return dict(screens.studies())
+    return {name: made_up() for name, made_up in screens.STUDIES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,14 @@ def addresses(
 
 def open_page(chrome: Any, address: str, width: int = 1280) -> None:
     show(chrome, width, "light")
-    chrome.get(address)
+    visit(chrome, address)
+
+
+def test_a_page_is_open_once_its_first_frame_is_drawn(chrome: Any, tmp_path: Path) -> None:
+    late = "requestAnimationFrame(() => { document.title = 'drawn'; })"
+    (tmp_path / "late.html").write_text(f"<script>onload = () => {late}</script>", encoding="utf-8")
+    open_page(chrome, (tmp_path / "late.html").as_uri())
+    assert chrome.title == "drawn"
 
 
 def top(page: Any, selector: str) -> float:
@@ -80,7 +88,7 @@ def test_the_answer_is_on_the_first_screen(
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", [name for name, _ in screens.studies()])
+@pytest.mark.parametrize("name", screens.STUDIES)
 def test_no_text_is_cut_and_no_names_overlap(
     chrome: Any, addresses: dict[str, str], name: str, width: int
 ) -> None:

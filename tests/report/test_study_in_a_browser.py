@@ -13,7 +13,7 @@ import pytest
 
 from optrial.report.study_page import study_page
 from optrial.style import DARK, LIGHT
-from tests.report.browser import Keys, find, show
+from tests.report.browser import Keys, find, show, visit
 from tests.report.studies import made_up_records, made_up_view
 from tests.timing.timings import made_up_timing
 
@@ -40,7 +40,7 @@ def page(chrome: Any, address: str) -> Any:
     for log in ("browser", "performance"):
         chrome.get_log(log)
     show(chrome, 1200, "light")
-    chrome.get(address)
+    visit(chrome, address)
     yield chrome
     assert chrome.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
@@ -70,7 +70,7 @@ def full_address(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def full_page(chrome: Any, full_address: str) -> Any:
     show(chrome, 1200, "light")
-    chrome.get(full_address)
+    visit(chrome, full_address)
     yield chrome
     assert chrome.get_log("browser") == []
 
@@ -218,7 +218,7 @@ def test_the_theme_is_the_readers_or_chosen(page: Any) -> None:
 @pytest.mark.parametrize("width", [390, 768, 1200])
 def test_the_page_fits_its_width(page: Any, address: str, width: int) -> None:
     show(page, width, "light")
-    page.get(address)
+    visit(page, address)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     script = "return [...document.querySelectorAll('.plot .axis')].map((t) => parseFloat(getComputedStyle(t).fontSize) * t.closest('svg').clientWidth / t.closest('svg').viewBox.baseVal.width)"  # noqa: E501
     assert min(page.execute_script(script)) >= 10
@@ -276,7 +276,7 @@ def test_nothing_bars_readers_with_disabilities(
     full_page: Any, full_address: str, scheme: str
 ) -> None:
     show(full_page, 1800, scheme)
-    full_page.get(full_address)
+    visit(full_page, full_address)
     assert barriers(full_page) == []
 
 
@@ -295,6 +295,6 @@ def test_poor_studies_raise_no_errors(chrome: Any, tmp_path: Path) -> None:
     chrome.get_log("browser")
     for name, records in studies.items():
         (tmp_path / f"{name}.html").write_text(study_page(made_up_view(records)), encoding="utf-8")
-        chrome.get((tmp_path / f"{name}.html").as_uri())
+        visit(chrome, (tmp_path / f"{name}.html").as_uri())
         assert find(chrome, "#shown")[0].text == f"{len(records)} of {len(records)} runs"
         assert chrome.get_log("browser") == []
