@@ -23,10 +23,7 @@ def show(chrome: Any, width: int, scheme: str, height: int = 900) -> None:
 
 
 def visit(page: Any, address: str) -> None:
-    """Open a page; return when it is drawn: its charts are, once their sizes are known.
-
-    The sizes are known at the end of the first frame after the page is loaded.
-    """
+    """Open a page; return after its first frame, in which the charts are drawn."""
     page.get(address)
     script = "requestAnimationFrame(() => requestAnimationFrame(arguments[arguments.length - 1]))"
     page.execute_async_script(script)

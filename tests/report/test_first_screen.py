@@ -63,9 +63,11 @@ def open_page(chrome: Any, address: str, width: int = 1280) -> None:
 
 
 def test_a_page_is_open_once_its_first_frame_is_drawn(chrome: Any, tmp_path: Path) -> None:
-    late = "requestAnimationFrame(() => { document.title = 'drawn'; })"
-    (tmp_path / "late.html").write_text(f"<script>onload = () => {late}</script>", encoding="utf-8")
-    open_page(chrome, (tmp_path / "late.html").as_uri())
+    slow = "requestAnimationFrame = (draw) => setTimeout(draw, 400)"
+    drawing = "onload = () => requestAnimationFrame(() => { document.title = 'drawn' })"
+    file = tmp_path / "slow.html"
+    file.write_text(f"<script>{slow}; {drawing}</script>", encoding="utf-8")
+    open_page(chrome, file.as_uri())
     assert chrome.title == "drawn"
 
 
