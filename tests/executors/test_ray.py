@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ import pytest
 from optrial.callbacks import Callback
 from optrial.errors import EngineError
 from optrial.spec import Status
-from tests.executors.test_executors import LONG, contents, run
+from tests.executors.test_executors import LONG, PROGRAM, contents, run
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -91,3 +95,32 @@ def test_a_node_that_is_lost_changes_no_number(tmp_path: Path) -> None:
     assert second not in cluster.worker_nodes
     assert any("a worker process has died" in text for text in lost.texts)
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def training_in(folder: Path) -> list[Path]:
+    """The processes in a folder that train for Ray."""
+    training = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            here = (process / "cwd").readlink() == folder
+            if here and b"ray::_train" in (process / "cmdline").read_bytes():
+                training.append(process)
+    return training
+
+
+def test_nothing_trains_half_a_minute_after_the_driver_is_killed(tmp_path: Path) -> None:
+    """Two idle agents remain: for a minute, they try to report the end of their node."""
+    (tmp_path / "script.py").write_text(PROGRAM)
+    command = [sys.executable, "script.py", "out", "ray", "10000000"]
+    driver = subprocess.Popen(command, cwd=tmp_path)
+    deadline = time.monotonic() + 400
+    while not (started := training_in(tmp_path)) and driver.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    driver.kill()
+    driver.wait()
+    assert started
+    deadline = time.monotonic() + 30
+    while training_in(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not training_in(tmp_path)
