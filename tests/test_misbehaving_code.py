@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import locale
 import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from optrial.ending import contained_exit
 from optrial.results import Results
 from optrial.spec import Status
 from optrial.study import Study
@@ -103,57 +101,6 @@ def test_a_run_is_the_same_beside_one_that_changes_the_process(
     assert outcome(beside.run("beside")) == expected
     assert state() == before
     assert len(list((tmp_path / "beside" / "weights").iterdir())) >= 1
-
-
-def test_os_exit_ends_the_run_and_not_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = os._exit
-    monkeypatch.setitem(WITHIN, "act", lambda: os._exit(0))
-    quiet = {"rule": "adam", "lr": 0.01}
-    loud = {"torch": "tests.test_misbehaving_code:Misbehaving", "lr": 0.1}
-    with Study(**small_keys(optimizers=[loud, quiet])).run(tmp_path) as results:
-        ends = {(record.optimizer, record.status, record.reason) for record in results.records}
-    assert ends == {
-        ("Misbehaving", Status.ERROR, "SystemExit: os._exit(0)"),
-        ("adam", Status.DONE, ""),
-    }
-    assert os._exit is before
-
-
-def test_a_process_that_user_code_forks_ends_as_it_asks() -> None:
-    with contained_exit():
-        child = os.fork()
-        if child == 0:
-            os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        with pytest.raises(SystemExit, match=r"os\._exit\(3\)"):
-            os._exit(3)
-
-
-def test_contexts_that_end_in_any_order_leave_the_process_as_it_was() -> None:
-    before = os._exit
-    first, second = contained_exit(), contained_exit()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    with pytest.raises(SystemExit):
-        os._exit(0)
-    second.__exit__(None, None, None)
-    assert os._exit is before
-
-
-def test_a_thread_cannot_end_the_process_with_the_status_of_success() -> None:
-    program = (
-        "import os, threading, time\n"
-        "from optrial.ending import contained_exit\n"
-        "with contained_exit():\n"
-        "    threading.Thread(target=lambda: os._exit(0)).start()\n"
-        "    time.sleep(60)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr == b"error: a thread called os._exit(0), which ends the process\n"
 
 
 CHANGED = {

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from os import _exit
 from pathlib import Path
 from typing import Any, Self
 
@@ -132,7 +131,7 @@ class Parent:
         try:
             return pickle.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
-            _exit(1)
+            os._exit(1)
 
     def send(self, message: object) -> None:
         """Send a message."""
@@ -141,4 +140,4 @@ class Parent:
             with self._gate:
                 self._connection.send_bytes(data)
         except OSError:
-            _exit(1)
+            os._exit(1)

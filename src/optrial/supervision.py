@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from optrial.callbacks import Callbacks
 from optrial.code import Trust
-from optrial.ending import contained_exit
 from optrial.models import kept_process
 from optrial.user_output import UserOutput, collected
 from optrial.watching import Watch
@@ -36,7 +35,6 @@ def watched(task: str, tell: Callable[[str], object] | None = None) -> Iterator[
     Arguments are those of `supervised`.
     """
     with (
-        contained_exit(),
         collected(tell or Callbacks().on_message) as output,
         Watch(output.tell) as watch,
         watch.busy(task),

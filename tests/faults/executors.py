@@ -54,7 +54,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "memory": ["MemoryError", "memory"],
     "exhaust": ["memory"],
     "hang": ["took longer than timeout"],
-    "abort": ["os._exit(3)"],
+    "abort": ["exit status 3", "the task ended", "WorkerCrashedError"],
     "crash": ["SIGSEGV", "the task ended", "WorkerCrashedError"],
     "kill": ["SIGKILL", "the task ended", "WorkerCrashedError"],
 }

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from os import _exit
 from pathlib import Path
 
 from optrial import cli
@@ -223,7 +222,7 @@ def _become(arguments: list[str], folder: Path, fault: Fault, logs: Sequence[Pat
             limit_memory(fault.memory)
         status = _exit_status()
     finally:
-        _exit(status)
+        os._exit(status)
 
 
 def _exit_status() -> int:

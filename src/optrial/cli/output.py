@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from os import _exit
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -106,7 +105,7 @@ def end_at_once(text: str, status: int) -> NoReturn:
             with suppress(OSError):  # it has ended
                 os.kill(pid, signal.SIGKILL)
     finally:
-        _exit(status)
+        os._exit(status)
 
 
 def _descendants() -> list[int]:

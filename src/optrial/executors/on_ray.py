@@ -11,7 +11,6 @@ import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from os import _exit
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -85,7 +84,7 @@ def _train(
     def tell(update: Update) -> None:
         ray.get(board.post.remote(task.stack, update))
         if isinstance(update, Hung):
-            _exit(1)
+            os._exit(1)
 
     trainer = Trainer(_engines[study], task.timeout, tell)
     asked_at = time.monotonic()
@@ -101,7 +100,7 @@ def _train(
         for update in merged_steps(trainer.train(task, checkpoint, stopping), report_seconds):
             if isinstance(update, Ended) and update.failure and update.failure.memory_ran_out:
                 tell(update)
-                _exit(1)  # what this process holds would be lacking for the next stack
+                os._exit(1)  # what this process holds would be lacking for the next stack
             yield update
             del update  # or else a checkpoint would take memory until the next one
 

@@ -5,10 +5,10 @@ It ignores SIGINT, which is for the driver. If the driver is gone, it ends at on
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from dataclasses import dataclass
-from os import _exit
 
 from optrial.child import Parent
 from optrial.errors import USER_CODE_ERRORS, OptrialError, one_line
@@ -94,7 +94,7 @@ class _Driver(Parent):
                     case Job() as job:
                         self.jobs.put(job)
         finally:
-            _exit(1)
+            os._exit(1)
 
     def report(self, update: Update) -> None:
         """Send an update of the stack under way; wait until a commit is stored."""

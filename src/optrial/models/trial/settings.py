@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from optrial.descriptors import kept_descriptors
-from optrial.ending import contained_exit
 
 __all__ = ["apply_settings", "changed_settings", "kept_process", "kept_settings", "settings"]
 
@@ -124,8 +123,7 @@ def kept_process() -> Iterator[list[str]]:
     That is the current folder, the environment, the import path, the streams and their
     descriptors, warning filters, the limit of recursion, NumPy's handling of errors, the locale,
     signal handlers, the generators of Python, NumPy and PyTorch on the CPU, and the settings of
-    `kept_settings`, whose changes are yielded as there. `os._exit` does not end the process, see
-    `contained_exit`.
+    `kept_settings`, whose changes are yielded as there.
     """
     folder, environment, path = Path.cwd(), dict(os.environ), list(sys.path)
     streams = sys.stdin, sys.stdout, sys.stderr
@@ -135,12 +133,7 @@ def kept_process() -> Iterator[list[str]]:
     is_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with (
-            contained_exit(),
-            kept_descriptors(),
-            warnings.catch_warnings(),
-            kept_settings() as changes,
-        ):
+        with kept_descriptors(), warnings.catch_warnings(), kept_settings() as changes:
             yield changes
     finally:
         with suppress(OSError):  # the folder may have been removed
