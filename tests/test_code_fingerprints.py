@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optrial.code import Unidentifiable, fingerprint
+from optrial.supervision import supervised
 
 PRELUDE = """
 import abc, collections, contextlib, dataclasses, enum, functools, logging, random, re, typing
@@ -583,3 +585,17 @@ def test_building_an_optimizer_leaves_a_fingerprint_as_it_is(body: str, base: st
 
 def _arguments(base: str) -> dict[str, Any]:
     return {"lr": 0.1} if base == "torch.optim.SGD" else {"defaults": {}}
+
+
+def leaving() -> None:
+    print("bye", file=sys.stdout)  # noqa: T201
+    warnings.warn("bye", stacklevel=2)
+    sys.stderr.write(str(Path.cwd()))
+    os._exit(0)
+
+
+def test_code_has_one_hash_wherever_optrial_takes_it() -> None:
+    """What optrial replaces around user code, such as the streams, is no part of that code."""
+    outside = fingerprint(leaving)
+    with supervised("hashing"):
+        assert fingerprint(leaving) == outside
