@@ -36,10 +36,15 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take modules and tests out of the collection of garbage, which training and timing start."""
+    """Take modules and tests out of the collection of garbage, which training and timing start.
+
+    From here on no compiled module is kept: tests edit modules so fast that it would pass for new.
+    """
     gc.enable()
     gc.collect()
     gc.freeze()
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 def pytest_sessionfinish() -> None:
