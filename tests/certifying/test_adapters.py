@@ -33,6 +33,18 @@ def lines(certificate: Certificate) -> str:
         pytest.param("optax:adamw", ("adamw",), set(), marks=needs("optax")),
         pytest.param("keras:Lion", ("lion",), {"precision", "NaN gradients"}, marks=needs("keras")),
         pytest.param(
+            "keras:Adamax",
+            ("adamax",),
+            {"precision", "epsilon", "weight decay", "step count"},
+            marks=needs("keras"),
+        ),
+        pytest.param(
+            "keras:Adafactor",
+            ("adafactor",),
+            {"precision", "weight decay", "step count"},
+            marks=needs("keras"),
+        ),
+        pytest.param(
             "keras:SGD",
             ("sgd", "momentum", "nesterov"),
             {"precision", "weight decay"},

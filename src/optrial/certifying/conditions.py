@@ -75,13 +75,15 @@ def condition_of(departing: Sequence[Item], others: Sequence[Item]) -> Condition
     return None
 
 
-def first_late_step(departing: Sequence[Item], others: Sequence[Item]) -> int:
-    """Return the step from which on tensors depart; 0 if some depart at once.
+def first_late_step(
+    departing: Sequence[Item], others: Sequence[Item], earliest: int = _EARLY
+) -> int:
+    """Return the step from which on tensors depart; 0 if some depart before `earliest`.
 
     A tensor that is not trained that far tells nothing.
     """
     first = min(map(_first_step, departing), default=0)
-    if first < _EARLY or any(own_steps(*_place(item))[-1] >= first for item in others):
+    if first < earliest or any(own_steps(*_place(item))[-1] >= first for item in others):
         return 0
     return first
 

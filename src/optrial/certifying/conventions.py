@@ -110,6 +110,29 @@ def _eps_outside(program: Program) -> Program:
     return program.mapped(change_part)
 
 
+def _eps_after_maximum(program: Program) -> Program | None:
+    """Add eps to every n of n ← max(A, B + eps) where it is read, in place of B."""
+    for index, line in enumerate(program.lines):
+        if line.value.operator != "max":
+            continue
+        kept, new = line.value.parts
+        if new.operator == "+" and new.parts[1] == EPS:
+            bare = replace(line, value=Expression("max", parts=(kept, new.parts[0])))
+            damped = {name(line.symbol): _sum(name(line.symbol), EPS)}
+            return _read_otherwise(program, index, bare, damped)
+    return None
+
+
+def _read_otherwise(
+    program: Program, index: int, line: Assignment, instead: Mapping[Expression, Expression]
+) -> Program:
+    """Return a program with another line, after which parts are read as others."""
+    later = (
+        replace(each, value=each.value.mapped(instead.get)) for each in program.lines[index + 1 :]
+    )
+    return replace(program, lines=(*program.lines[:index], line, *later))
+
+
 def _is_correction(part: Expression, beta: str = "") -> bool:
     """Return whether a part is 1 − beta^t."""
     if part.operator != "−" or part.parts[0] != ONE or part.parts[1].operator != "^":
@@ -253,6 +276,7 @@ CONVENTIONS: Sequence[Convention] = (
         _of_root(lambda inner: _root(_sum(inner, Expression("^", parts=(EPS, number(2)))))),
     ),
     Convention("epsilon", "adds eps outside the root", _eps_outside),
+    Convention("epsilon", "adds eps to the maximum, not inside it", _eps_after_maximum),
     Convention(
         "epsilon",
         "adds eps to the root before its bias correction",
@@ -409,6 +433,11 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
     yield fault("equations", "takes 1 for the sign of 0", lambda p: p.mapped(_positive_sign))
     yield fault("equations", "does not move coordinates whose gradient is 0", _at_rest)
     yield from _starts(program)
+    yield from _kept_otherwise(program)
+    yield fault("equations", "does not scale the step by the shape of the matrix", _without_shape)
+    yield fault(
+        "momentum", "multiplies the velocity by the scale, not the gradient in it", _scaled_velocity
+    )
     for line in program.lines:
         if line.symbol in line.value.names() and line.symbol not in ("θ", "g"):
             yield fault(
@@ -495,6 +524,53 @@ def _starts(program: Program) -> Iterator[Convention]:
                     p, lines=tuple(new if one == old else one for one in p.lines)
                 ),
             )
+
+
+def _kept_otherwise(program: Program) -> Iterator[Convention]:
+    """Yield other values of a state symbol that the next step finds: the gradient, or a part."""
+    read: set[str] = set()
+    for line in program.lines:
+        read |= line.value.names()
+        if line.symbol not in read or line.symbol in ("θ", "g"):
+            continue
+        for part in dict.fromkeys([GRADIENT, *line.value.parts]):
+            if part.operator == "number" or part == name(line.symbol):
+                continue
+            kept = Assignment(line.symbol, part)
+            yield Convention(
+                "state",
+                f"keeps {part} as {line.symbol} for the next step, in place of {line.value}",
+                lambda p, kept=kept: replace(p, lines=(*p.lines, kept)),  # type: ignore[misc]
+                Kind.FAULT,
+            )
+
+
+def _without_shape(program: Program) -> Program:
+    """Leave out all factors of the numbers of rows and columns, and numbers before them."""
+
+    def change_part(part: Expression) -> Expression | None:
+        if part.operator != "·" or not {"R", "C"} & part.parts[1].names():
+            return None
+        rest = part.parts[0]
+        is_scaled = rest.operator == "·" and rest.parts[0].operator == "number"
+        return rest.parts[1] if is_scaled else rest
+
+    return program.mapped(change_part)
+
+
+def _scaled_velocity(program: Program) -> Program | None:
+    """Put u ← momentum·u + A in place of u ← momentum·u + A / B, and u / B where u is read."""
+    for index, line in enumerate(program.lines):
+        value = line.value
+        if value.operator != "+" or value.parts[0] != _product(MOMENTUM, name(line.symbol)):
+            continue
+        if value.parts[1].operator != "/":
+            return None
+        added, scale = value.parts[1].parts
+        summed = replace(line, value=_sum(value.parts[0], added))
+        scaled = {name(line.symbol): _quotient(name(line.symbol), scale)}
+        return _read_otherwise(program, index, summed, scaled)
+    return None
 
 
 def _renamed(program: Program, label: str, new: Expression) -> Program:

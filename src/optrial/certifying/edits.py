@@ -117,10 +117,10 @@ def _lines_left_out(program: Program) -> Iterator[Edit]:
 
 
 def _terms_left_out(program: Program) -> Iterator[Edit]:
-    """Leave out a term that is more than a symbol."""
+    """Leave out a term."""
     for index, line in enumerate(program.lines):
         for path, part in line.value.places():
-            if part.operator not in ("+", "−") or part.parts[1].operator in ("name", "number"):
+            if part.operator not in ("+", "−") or part.parts[1].operator == "number":
                 continue
             left, right = part.parts
             changed = replace(line, value=line.value.with_part(path, left))

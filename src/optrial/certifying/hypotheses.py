@@ -158,11 +158,11 @@ class Search:
         return [item for item in items if item.case.draw.start[item.label].numel()]
 
     def _late(self) -> tuple[Hypothesis, None] | None:
-        """Return a single change that is made at a later step and predicts all tensors."""
-        step = first_late_step(self.departing, self._telling(self.conforming))
+        """Return a single change that is made from step 2 or later on and predicts all tensors."""
+        step = first_late_step(self.departing, self._telling(self.conforming), earliest=2)
         if not 0 < step <= _LATEST:
             return None
-        for change in itertools.chain(self._fitted(step), self._slips(), self._edits()):
+        for change in itertools.chain(self._slips(), self._edits(), self._fitted(step)):
             hypothesis = change.after(self.base).late(step)
             if change.change and all(self.predicts(hypothesis, item) for item in self.departing):
                 return hypothesis, None

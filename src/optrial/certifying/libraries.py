@@ -103,14 +103,15 @@ def _lamb(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
 
 def _adafactor(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
-        decay, param = values.pop("weight_decay"), values["param"]
+        decay, param = values.pop("weight_decay"), values.pop("param")
         # The rate of the rule is the smaller one of lr and the root; the change is in proportion.
-        change, state = rule.update(grad, state, step, **values)
         bounded = min(values["lr"], step**-0.5)
         rate = values["lr"] if "rate" in keys else bounded
         scale = max(float(param.square().mean().sqrt()), values["eps"]) if param.numel() else 0.0
-        share = rate * scale if "decay" in keys else values["lr"]
-        return change * (rate / bounded) - share * decay * param, state
+        shrinkage = (rate * scale if "decay" in keys else values["lr"]) * decay * param
+        measured = param - shrinkage if "after" in keys else param
+        change, state = rule.update(grad, state, step, param=measured, **values)
+        return change * (rate / bounded) - shrinkage, state
 
     needs = (*rule.needs, "weight_decay")
     changed = replace(rule, update=update, needs=needs, own_decay="decoupled")
@@ -270,7 +271,7 @@ _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
                 "vectors",
                 "vectors",
                 "takes the steps of SGD with momentum for vectors and scalars, without weight "
-                "decay and without a ratio of norms",
+                "decay and without a ratio of norms; for matrices, those of the rule",
             ),
         ),
         _lars,
@@ -291,6 +292,11 @@ _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
                 "decay",
                 "weight decay",
                 "scales weight decay by the scale of the weights, as it does the step",
+            ),
+            Deviation(
+                "after",
+                "weight decay",
+                "takes the scale of the weights after weight decay, not before it",
             ),
         ),
         _adafactor,

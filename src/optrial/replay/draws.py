@@ -218,11 +218,19 @@ def drawn_setting(
     """
     drawn = {h.name: _drawn_value(h, random, wide=wide) for h in rule.hyperparameters}
     values = {**_ordered(rule, drawn), **fixed}
+    if {"least", "most"} <= values.keys() - fixed.keys():
+        values |= _bounds_in_reach(float(values["lr"]), random)
     decay = decays[int(random.integers(len(decays)))] if decays else rule.default_decay
     is_large = wide and random.random() < _RARE
     coefficient = float(_round(random.uniform(0.3, 1.5) if is_large else random.uniform(0.02, 0.3)))
     is_off = plain or not decays or random.random() < 0.25
     return Setting(values, 0.0 if is_off else coefficient, decay)
+
+
+def _bounds_in_reach(lr: float, random: Generator) -> dict[str, float]:
+    """Return bounds on the size of a step that starts at lr, which few steps reach."""
+    least, most = random.uniform(0.1, 1.0), random.uniform(1.0, 3.0)
+    return {"least": _round(least * lr), "most": _round(most * lr)}
 
 
 def _ordered(rule: Rule, values: dict[str, float | bool]) -> dict[str, float | bool]:

@@ -110,7 +110,7 @@ ADAFACTOR = Rule(
             meaning="exponent of the decay: the newest squared gradient has weight t^(−γ)",
             symbol="γ",
             high=1.0,
-            aliases=("beta2_decay", "decay_rate", "c"),
+            aliases=("beta2_decay", "beta_2_decay", "decay_rate", "c"),
         ),
         Hyperparameter(
             name="eps",
@@ -118,7 +118,7 @@ ADAFACTOR = Rule(
             meaning="lower bound on the scale of a parameter, so that zeros can move",
             symbol="ε",
             scale="log",
-            aliases=("eps2", "epsilon", "epsilon2"),
+            aliases=("eps2", "epsilon", "epsilon2", "epsilon_2"),
         ),
         Hyperparameter(
             name="clip_threshold",
@@ -160,7 +160,8 @@ ADAFACTOR = Rule(
         "1 / √t. The kernels of a convolution are factored in their last two axes; vectors keep v "
         "itself, one array of their size. v is at least the squared machine epsilon (1.2e-7 in "
         "float32); the paper adds 1e-30 to g² instead. Decoupled weight decay is scaled by lr, not "
-        "by the smaller rate."
+        "by the smaller rate. Keras takes the scale of the weights after weight decay, not before "
+        "it."
     ),
     torch_optim=TorchOptim("Adafactor", _keywords, {"decoupled": {}}),
     default_decay="decoupled",

@@ -96,4 +96,12 @@ FAULTS = [
         "learning rate",
         "ignores lr",
     ),
+    Fault(
+        "decay at the first rate",
+        "Lion",
+        'p.mul_(1 - group["lr"] * group["weight_decay"])',
+        'p.mul_(1 - group.get("initial_lr", group["lr"]) * group["weight_decay"])',
+        "schedulers",
+        "takes other steps with a scheduler",
+    ),
 ]

@@ -107,4 +107,20 @@ FAULTS = [
         "equations",
         "departs from muon",
     ),
+    Fault(
+        "no scale",
+        "Muon",
+        "return lr * adjusted_ratio",
+        "return lr",
+        "equations",
+        "does not scale the step by the shape of the matrix",
+    ),
+    Fault(
+        "gradient and average exchanged",
+        "Muon",
+        "grad.lerp(buf, momentum)",
+        "buf.lerp(grad, momentum)",
+        "equations",
+        "g and m are exchanged",
+    ),
 ]

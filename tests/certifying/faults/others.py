@@ -1,5 +1,7 @@
 """Faults in copies of other classes of PyTorch."""
 
+# ruff: noqa: E501  lines of the sources as they are
+
 from tests.certifying.faults.fault import Fault
 
 FAULTS = [
@@ -138,5 +140,93 @@ FAULTS = [
         "exp_avg.lerp_(grads[i], 1 - beta1)",
         "weight decay",
         "`g ← g + weight_decay·θ` comes before `v",
+    ),
+    Fault(
+        "step sizes bounded before they grow",
+        "Rprop",
+        "step_size.mul_(sign).clamp_(step_size_min, step_size_max)",
+        "step_size.clamp_(step_size_min, step_size_max).mul_(sign)",
+        "equations",
+        "comes before `h ←",
+    ),
+    Fault(
+        "gradient kept where it turned",
+        "Rprop",
+        "prev.copy_(grad)",
+        "prev.copy_(grads[i])",
+        "state",
+        "keeps g as h for the next step",
+    ),
+    Fault(
+        "momentum without its schedule",
+        "NAdam",
+        "grad, denom, value=(-lr * (1.0 - mu) /",
+        "grad, denom, value=(-lr * (1.0 - beta1) /",
+        "beta1",
+        "beta1 stands in place of μ",
+    ),
+    Fault(
+        "product not one ahead",
+        "NAdam",
+        "mu_product_next = _get_value(mu_product) * mu_next",
+        "mu_product_next = _get_value(mu_product)",
+        "equations",
+        "the factor ν is left out",
+    ),
+    Fault(
+        "sums forgotten",
+        "Adagrad",
+        "state_sum.addcmul_(grad, grad, value=1)",
+        "state_sum.copy_(grad * grad)",
+        "state",
+        "does not carry s from step to step",
+    ),
+    Fault(
+        "corrected by the other rate",
+        "Adamax",
+        "bias_correction = 1 - beta1 ** _get_value(step_t)",
+        "bias_correction = 1 - beta2 ** _get_value(step_t)",
+        "betas",
+        "beta2 stands in place of beta1",
+    ),
+    Fault(
+        "step averaged before it is taken",
+        "Adadelta",
+        "delta.div_(std).mul_(grad)\n        acc_delta.mul_(rho).addcmul_(delta, delta, value=1 - rho)",
+        "acc_delta.mul_(rho).addcmul_(delta, delta, value=1 - rho)\n        delta.div_(std).mul_(grad)",
+        "equations",
+        "",
+    ),
+    Fault(
+        "root of the rectification left out",
+        "RAdam",
+        "            ) ** 0.5",
+        "            )",
+        "equations",
+        "",
+    ),
+    Fault(
+        "4 mistyped as 3",
+        "RAdam",
+        "(rho_t - 4)",
+        "(rho_t - 3)",
+        "equations",
+        "3 stands in place of 4",
+    ),
+    Fault(
+        "rate falls as 1 / t",
+        "Adafactor",
+        "rho_t = min(lr, 1 / (step_float**0.5))",
+        "rho_t = min(lr, 1 / step_float)",
+        "equations",
+        "departs from adafactor",
+    ),
+    Fault(
+        "scale taken after decay",
+        "Adafactor",
+        "param.mul_(1 - lr * weight_decay)",
+        "param.mul_(1 - lr * weight_decay); alpha = max(eps2, param.norm(2).item() / (param.numel() ** 0.5)) * rho_t",
+        "weight decay",
+        "takes the scale of the weights after weight decay",
     ),
 ]

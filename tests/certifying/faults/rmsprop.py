@@ -94,4 +94,20 @@ FAULTS = [
         "variant foreach",
         "takes other steps with foreach=True",
     ),
+    Fault(
+        "centre added",
+        "RMSprop",
+        "avg = square_avg.addcmul(grad_avg, grad_avg, value=-1).sqrt_()",
+        "avg = square_avg.addcmul(grad_avg, grad_avg, value=1).sqrt_()",
+        "equations",
+        "+ stands in place of −",
+    ),
+    Fault(
+        "velocity scaled",
+        "RMSprop",
+        "buf.mul_(momentum).addcdiv_(grad, avg)\n            param.add_(buf, alpha=-lr)",
+        "buf.mul_(momentum).add_(grad)\n            param.addcdiv_(buf, avg, value=-lr)",
+        "momentum",
+        "multiplies the velocity by the scale",
+    ),
 ]

@@ -18,7 +18,13 @@ from optrial.replay.binding import implemented_by_torch
 from optrial.replay.draws import Setting, tensor_text
 from optrial.replay.target import parameters_of, train
 
-__all__ = ["ARGUMENT_CHECKS"]
+__all__ = ["ARGUMENT_CHECKS", "other_values"]
+
+
+_EFFECTS = 61, 64, 65
+"""Draws in which a hyperparameter may have an effect."""
+_Weights = Mapping[str, torch.Tensor]
+_Effect = tuple[tuple[_Weights, _Weights], tuple[_Weights, _Weights]]
 
 
 def has_documented_defaults(subject: Subject) -> Iterator[Finding]:
@@ -129,15 +135,11 @@ def uses_every_hyperparameter(subject: Subject) -> Iterator[Finding]:
         changed = _moved(subject, setting, name)
         if changed is None:
             continue
-        draw = subject.draw(61, setting)
-        other = replace(draw, setting=changed)
-        expected, wanted = subject.reference(draw)[-1], subject.reference(other)[-1]
-        if first_apart(wanted, expected, 1e-9) is None:
-            continue  # without effect in the rule as well
-        one, two = (train(subject.target, subject.binding, d)[-1] for d in (draw, other))
-        if not finite(one, two):
-            continue  # the equations differ, which is found elsewhere
-        if first_apart(two, one, 1e-12) is None:
+        effect = _effect(subject, setting, changed)
+        if effect is None:
+            continue
+        (one, two), (expected, wanted) = effect
+        if first_apart(two, one, EQUAL) is None:
             tiny = subject.tiny(61)
             script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
             script.add(f"one = {script.call('[a]', subject.binding.arguments(setting))}")
@@ -155,6 +157,30 @@ def uses_every_hyperparameter(subject: Subject) -> Iterator[Finding]:
             continue
         if name in ("lr", "weight_decay"):
             yield from _direction(subject, name, (one, two), (expected, wanted))
+
+
+def _effect(subject: Subject, setting: Setting, changed: Setting) -> _Effect | None:
+    """Return the last weights with one setting and another: of the class, and of the rule.
+
+    They are of the first draw in which the other setting has an effect in both; without one, of a
+    draw in which it has an effect in the rule alone. None if it has none there either, or if
+    weights are not finite, since the equations differ then, which is found elsewhere.
+    """
+    assert subject.reference is not None
+    found: _Effect | None = None
+    for stream in _EFFECTS:
+        draw = subject.draw(stream, setting)
+        other = replace(draw, setting=changed)
+        expected, wanted = subject.reference(draw)[-1], subject.reference(other)[-1]
+        if first_apart(wanted, expected, 1e-9) is None:
+            continue
+        one, two = (train(subject.target, subject.binding, d)[-1] for d in (draw, other))
+        if not finite(one, two):
+            continue
+        found = (one, two), (expected, wanted)
+        if first_apart(two, one, EQUAL) is not None:
+            break
+    return found
 
 
 def _direction(
@@ -230,7 +256,7 @@ def agrees_with_original(subject: Subject) -> Iterator[Finding]:
     arguments, tiny = subject.arguments(63), subject.tiny(63)
     if first_apart(subject.trained(tiny, arguments), theirs.trained(tiny, arguments), EQUAL):
         return  # the equations differ, which is found elsewhere
-    for name, value in _other_values(subject, arguments):
+    for name, value in other_values(subject, arguments):
         changed = {**arguments, name: value}
         try:
             expected = theirs.trained(tiny, changed)
@@ -258,7 +284,7 @@ def agrees_with_original(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _other_values(subject: Subject, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def other_values(subject: Subject, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield arguments that the rule does not know, with another value than their default."""
     for name, parameter in subject.target.signature.items():
         default = parameter.default
@@ -267,7 +293,7 @@ def _other_values(subject: Subject, arguments: Mapping[str, Any]) -> Iterator[tu
         if isinstance(default, bool):
             yield name, not default
         elif isinstance(default, int):
-            yield name, default + 1 if default else 0.5
+            yield name, default + 1 if default else 0.3  # a share is not its own complement
         elif isinstance(default, float):
             yield name, default * 2 + 0.05
         elif isinstance(default, tuple) and all(isinstance(v, float) for v in default):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optrial.certifying.checks.common import first_apart, reason
+from optrial.certifying.checks.common import EQUAL, finite, first_apart, reason
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
@@ -254,6 +254,46 @@ def _copy_script(subject: Subject) -> str:
     return script.add("assert torch.equal(a, b), (a, b)").text
 
 
+def keeps_state_apart(subject: Subject) -> Iterator[Finding]:
+    """Parameters of one shape have states of their own."""
+    known = subject.explanation.reasons if subject.explanation else ()
+    if subject.is_joint or any(name == "step count" for name, _, _ in known):
+        return  # a step count that all parameters share is found with the equations
+    tiny, arguments = subject.tiny(33), subject.arguments(33)
+    start = dict.fromkeys(("a", "b"), tiny.start["a"])
+    gradients = [
+        {"a": first["a"], "b": second["a"]}
+        for first, second in zip(tiny.gradients, reversed(tiny.gradients), strict=True)
+    ]
+    together = subject.trained(Tiny(start, gradients), arguments)
+    alone = {
+        label: subject.trained(
+            Tiny({label: start[label]}, [{label: g[label]} for g in gradients]), arguments
+        )[label]
+        for label in start
+    }
+    result = first_apart(together, alone, EQUAL)
+    if result is None or not finite(alone):
+        return
+    script = subject.script().weights("a", tiny.start["a"])
+    script.weights("b", tiny.start["a"]).weights("c", tiny.start["a"])
+    script.add(f"both = {script.call('[a, b]', arguments)}")
+    script.add(f"one = {script.call('[c]', arguments)}")
+    script.add("for gradient in (1.0, -2.0, 0.5):")
+    script.add("    a.grad = torch.full_like(a, gradient)", "    b.grad = -3 * a.grad")
+    script.add("    c.grad = a.grad.clone()", "    both.step()", "    one.step()")
+    script.add("assert torch.allclose(a, c, rtol=1e-12, atol=0), (a, c)")
+    yield Finding(
+        "state",
+        Kind.FAULT,
+        "takes other steps for a parameter beside another one of the same shape than alone, as if "
+        "they shared a state",
+        tensor=tensor_text(result[0], alone[result[0]]),
+        difference=result[1],
+        reproducer=script.text,
+    )
+
+
 def keeps_declared_memory(subject: Subject) -> Iterator[Finding]:
     """The state has as many numbers per weight as the rule declares."""
     rule = subject.binding.rule
@@ -307,5 +347,6 @@ def _check(name: str, run: object) -> Check:
 STATE_CHECKS = (
     _check("state_dict", resumes),
     _check("deepcopy", copies_are_independent),
+    _check("state of each parameter", keeps_state_apart),
     _check("memory", keeps_declared_memory),
 )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optrial.certifying.checks.arguments import other_values
 from optrial.certifying.checks.common import apart, first_apart, reason
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
@@ -40,9 +41,12 @@ def agrees_with_variants(subject: Subject) -> Iterator[Finding]:
     plain_key = {"foreach": False} if "foreach" in keys else {}
     settings = list(_settings(subject))
     for variant in variants:
-        for tiny, arguments in settings:
+        for tiny, known, further in settings:
+            arguments = {**known, **further}
             with float64_scalars():
-                plain = subject.trained(tiny, {**arguments, **plain_key})
+                plain = _plain(subject, tiny, {**arguments, **plain_key}, is_tried=bool(further))
+                if plain is None:
+                    continue
                 try:
                     other = _trained(subject, tiny, {**arguments, **variant})
                 except Exception as error:  # noqa: BLE001  code of a user
@@ -60,7 +64,7 @@ def agrees_with_variants(subject: Subject) -> Iterator[Finding]:
                 f"variant {' and '.join(variant)}",
                 Kind.CONVENTION if is_rounding else Kind.FAULT,
                 f"takes other steps with {text} than without"
-                + (" if maximize=True" if arguments.get("maximize") else "")
+                + "".join(f" if {key}={value!r}" for key, value in further.items())
                 + (": it rounds to a narrower type at other places" if is_rounding else ""),
                 tensor=tensor_text(result[0], plain[result[0]]),
                 difference=result[1],
@@ -69,15 +73,33 @@ def agrees_with_variants(subject: Subject) -> Iterator[Finding]:
             break
 
 
-def _settings(subject: Subject) -> Iterator[tuple[Tiny, dict[str, Any]]]:
-    """Yield small trainings without weight decay, with each kind, and of maximization."""
+def _settings(subject: Subject) -> Iterator[tuple[Tiny, dict[str, Any], dict[str, Any]]]:
+    """Yield small trainings, their arguments, and further ones that the rule does not know.
+
+    They are without weight decay, with each kind, of maximization, and with each further argument.
+    """
     binding = subject.binding
-    yield subject.tiny(40), subject.arguments(40, decayed=False)
+    yield subject.tiny(40), subject.arguments(40, decayed=False), {}
     for number, decay in enumerate(binding.decays, start=41):
         setting = replace(subject.setting(number), decay=decay)
-        yield subject.tiny(number), binding.arguments(setting)
+        yield subject.tiny(number), binding.arguments(setting), {}
+    tiny, arguments = subject.tiny(43), subject.arguments(43)
     if "maximize" in subject.target.signature:
-        yield subject.tiny(43), {**subject.arguments(43), "maximize": True}
+        yield tiny, arguments, {"maximize": True}
+    for name, value in other_values(subject, arguments):
+        yield tiny, arguments, {name: value}
+
+
+def _plain(
+    subject: Subject, tiny: Tiny, arguments: dict[str, Any], *, is_tried: bool
+) -> Mapping[str, Tensor] | None:
+    """Return the weights of the plain variant; None if it refuses a value that is only tried."""
+    try:
+        return subject.trained(tiny, arguments)
+    except Exception:
+        if is_tried:
+            return None
+        raise
 
 
 def _trained(subject: Subject, tiny: Tiny, arguments: dict[str, Any]) -> Mapping[str, Tensor]:
