@@ -190,20 +190,12 @@ FAULTS = [
         "beta2 stands in place of beta1",
     ),
     Fault(
-        "step averaged before it is taken",
-        "Adadelta",
-        "delta.div_(std).mul_(grad)\n        acc_delta.mul_(rho).addcmul_(delta, delta, value=1 - rho)",
-        "acc_delta.mul_(rho).addcmul_(delta, delta, value=1 - rho)\n        delta.div_(std).mul_(grad)",
-        "equations",
-        "",
-    ),
-    Fault(
         "root of the rectification left out",
         "RAdam",
         "            ) ** 0.5",
         "            )",
         "equations",
-        "",
+        "c² stands in place of c",
     ),
     Fault(
         "4 mistyped as 3",
@@ -212,14 +204,6 @@ FAULTS = [
         "(rho_t - 3)",
         "equations",
         "3 stands in place of 4",
-    ),
-    Fault(
-        "rate falls as 1 / t",
-        "Adafactor",
-        "rho_t = min(lr, 1 / (step_float**0.5))",
-        "rho_t = min(lr, 1 / step_float)",
-        "equations",
-        "departs from adafactor",
     ),
     Fault(
         "scale taken after decay",
