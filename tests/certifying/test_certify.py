@@ -18,6 +18,7 @@ import optrial
 from optrial.certifying import Certificate, Verdict, certificate
 from optrial.certifying.checks import arguments
 from optrial.certifying.rule_certificate import equations_are_the_update
+from optrial.certifying.text import certificate_text
 from optrial.cli.certify import _arguments as arguments_of
 from optrial.errors import StudyError
 from optrial.replay.binding import bindings_of
@@ -295,6 +296,13 @@ def test_another_class_is_a_reference() -> None:
 def test_bad_targets(target: Any, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         optrial.certify(target)
+
+
+def test_no_sentence_is_wider_than_the_terminal() -> None:
+    result = optrial.certify(Own, against="sgd")
+    text = certificate_text(result, width=50)
+    assert max(map(len, text.splitlines())) <= 50, text
+    assert " ".join(text.split()).startswith(result.summary)
 
 
 def test_a_rule_of_ones_own() -> None:

@@ -27,7 +27,7 @@ def certificate_text(certificate: Certificate, width: int = 88) -> str:
         certificate: the certificate.
         width: characters per line.
     """
-    lines = [certificate.summary, checks_line(certificate)]
+    lines = [wrapped(text, width) for text in (certificate.summary, checks_line(certificate))]
     for finding in certificate.findings:
         where = place_of(finding)
         text = f"{finding.kind}: {finding.name}: {finding.sentence}{f' ({where})' if where else ''}"
