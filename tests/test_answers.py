@@ -111,6 +111,13 @@ def test_tables_to_paste_are_those_of_the_command(
         results.to_latex("moon")
 
 
+def test_a_study_that_is_named_twice_is_drawn_once(folder: Path, optrial: Command) -> None:
+    assert optrial("plot", folder, "--out", "once.svg").status == 0
+    assert optrial("plot", folder, folder, "--out", "twice.svg").status == 0
+    once, twice = (Path(name).read_text("utf-8") for name in ("once.svg", "twice.svg"))
+    assert once.count("adam") == twice.count("adam") > 0
+
+
 def test_a_study_without_a_plan_is_no_result(
     folder: Path, tmp_path: Path, optrial: Command
 ) -> None:

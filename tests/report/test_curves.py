@@ -151,6 +151,18 @@ def test_a_moving_mean_lies_over_the_faint_values() -> None:
     assert "moving mean of 10 values" in axes.get_xlabel()
 
 
+def test_very_many_values_are_fainter() -> None:
+    """They fill an area, which must not hide the mean over them."""
+    view = made_up_view(made_up_records(["sgd"], rates=(0.1,)))
+    with pytest.MonkeyPatch.context() as patch:
+        opacities = []
+        for dense in 1000, 50:
+            patch.setattr("optrial.report.curves.DENSE", dense)
+            raw, _ = drawn(view, metrics=("train_loss",), options=CurveOptions(smooth=10)).lines
+            opacities.append(raw.get_alpha())
+    assert opacities[1] == pytest.approx(opacities[0] / 2)
+
+
 def test_lines_that_coincide_are_wider_below() -> None:
     sgd = made_up_records(["sgd"], rates=(0.1,))
     views = [made_up_view(sgd, {"name": name}) for name in ("numpy", "torch")]

@@ -81,8 +81,11 @@ def plot(
 
     A line is the mean over seeds, with its 95 % interval; circles are published values.
     """
+    from optrial.records import place_of
+
     ends = _limits(limits)
-    places = [None] if not stores else [[store] for store in stores]
+    named = dict.fromkeys(place_of(store) for store in stores or ())  # each is drawn once
+    places = [None] if not named else [[place] for place in named]
     first, *others = (load_results(place, storage) for place in places)
     figure = first.curves_figure(
         metric or None,

@@ -51,6 +51,8 @@ MARKS = 7
 """Markers on a line."""
 FAINT = 0.3
 """Opacity of a line that is not smoothed, behind the one that is."""
+DENSE = 1000
+"""Values above which such a line, which then fills an area, is fainter still."""
 APART = 5e-3
 """Largest distance, as a share of the height of the axes, of lines that coincide to the eye."""
 WIDER = 2.6
@@ -388,7 +390,8 @@ def _draw_line(axes: Axes, line: _Line, above: int, theme: Theme) -> None:
     band, colour = line.band, style["color"]
     if line.raw:
         x = line.raw.steps / line.per_x
-        axes.plot(x, line.raw.mean, color=colour, linewidth=0.5, alpha=FAINT)
+        opacity = FAINT * min(1.0, math.sqrt(DENSE / len(x)))
+        axes.plot(x, line.raw.mean, color=colour, linewidth=0.5, alpha=opacity)
     if above:
         axes.plot(line.x, band.mean, color=colour, linewidth=1.1 + WIDER * above, alpha=FAINT)
     every = max(1, len(band.steps) // MARKS)
