@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "rnn-palindrome": "optrial plot rnn-palindrome-20 --metric test_accuracy --each-seed",
     "sgd-from-scratch": "optrial plot sgd-from-scratch --metric train_loss "
     "--metric train_accuracy --x steps --smooth 100",
+    "tabular": "optrial plot tabular-small --metric train_loss --smooth 10",
     "vit-cifar10": "optrial plot vit-cifar10-small --metric train_loss --smooth 10",
 }
 """Name of a picture -> the command that draws it."""
