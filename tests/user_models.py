@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -84,6 +86,56 @@ class Unused(nn.Module):
 
 def plain() -> nn.Module:
     return Around(nn.ReLU())
+
+
+class Later(nn.Module):
+    """Changes after some steps, which it counts in an attribute or a buffer.
+
+    Args:
+        change: what changes.
+    """
+
+    def __init__(self, change: str) -> None:
+        super().__init__()
+        self.change = change
+        self.layer, self.more = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.more.weight.requires_grad_(change != "unfreeze")
+        self.steps = 0
+        if change == "buffer":
+            del self.steps
+            self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.steps += 1
+        if self.change in ("scale", "buffer"):
+            return self.layer(x) * (1 + 0.1 * self.steps)
+        if self.change == "grow":
+            return self.more(x) if self.steps > 4 else self.layer(x)
+        if self.steps == 6 and self.change == "unfreeze":
+            self.more.weight.requires_grad_()
+        if self.steps == 6 and self.change == "replace":
+            self.more = copy.deepcopy(self.more)
+        return self.more(self.layer(x))
+
+
+class Once(nn.Module):
+    """Computes an attribute at its first use."""
+
+    mask: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mask is None:
+            self.mask = torch.linspace(0, 1, 8)
+        return x * self.mask
+
+
+def later(change: str) -> nn.Module:
+    return Around(Later(change))
+
+
+def once() -> nn.Module:
+    return Around(Once())
 
 
 def one_output() -> nn.Module:

@@ -33,26 +33,46 @@ class Messages(optrial.Callback):
 GRADIENT = torch.linspace(-1, 1, 24, dtype=torch.float64).view(1, 2, 3, 4)
 
 
-def doubled(value: Tensor) -> dict[str, Tensor]:
+Buffers = dict[str, Tensor]
+
+
+def doubled(value: Tensor, buffers: Buffers) -> dict[str, Tensor]:
+    for count in buffers.values():
+        count.add_(1)
     return {"w": 2 * value, "loss": value.sum((2, 3))}
 
 
-def checked(program: object) -> CheckedProgram:
-    return CheckedProgram(program, doubled, lambda result: result, "float32")  # type: ignore[arg-type]
+def checked(program: Callable[..., Any]) -> CheckedProgram:
+    return CheckedProgram(program, doubled, lambda result: result, "float32")
 
 
 def test_a_right_program_is_used_after_one_comparison() -> None:
     calls: list[str] = []
 
-    def program(value: Tensor) -> dict[str, Tensor]:
+    def program(value: Tensor, buffers: Buffers) -> dict[str, Tensor]:
         calls.append("program")
-        return doubled(value * (1 + 1e-6))  # rounding
+        return doubled(value * (1 + 1e-6), buffers)  # rounding
 
-    function = checked(program)
+    function, buffers = checked(program), {"count": torch.zeros(1, 2, dtype=torch.int64)}
     for _ in range(3):
-        assert torch.equal(function(GRADIENT)["w"], program(GRADIENT)["w"])
+        assert torch.equal(function(GRADIENT, buffers)["w"], program(GRADIENT, {})["w"])
     assert function.is_right
     assert len(calls) == 6
+    assert buffers["count"].tolist() == [[3, 3]]
+
+
+@pytest.mark.parametrize("fault", ["result", "buffers"])
+def test_a_wrong_program_is_replaced(fault: str) -> None:
+    def program(value: Tensor, buffers: Buffers) -> dict[str, Tensor]:
+        if fault == "result":
+            return doubled(value.flip(3), buffers)
+        return doubled(value, {})
+
+    function, buffers = checked(program), {"count": torch.zeros(1, 2)}
+    for calls in (1, 2):
+        assert torch.equal(function(GRADIENT, buffers)["w"], doubled(GRADIENT, {})["w"])
+        assert buffers["count"].tolist() == [[calls, calls]]
+    assert function.is_right is False
 
 
 def test_advice_of_the_compiler_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,13 +86,6 @@ def test_advice_of_the_compiler_is_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(torch, "compile", compiles)
     assert compiled_program(lambda: None)() == "result"
-
-
-def test_a_wrong_program_is_replaced() -> None:
-    function = checked(lambda value: doubled(value.flip(3)))
-    for result in (function(GRADIENT), function(GRADIENT)):
-        assert torch.equal(result["w"], doubled(GRADIENT)["w"])
-    assert function.is_right is False
 
 
 @pytest.mark.parametrize("wrong", [False, True])

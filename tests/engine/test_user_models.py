@@ -18,10 +18,14 @@ from optrial.plan import pack
 from tests.small import MOONS, learner_for, small_plan, train
 
 
-def plan(model: str = "plain", loss: str = "cross_entropy", **more: Any) -> Any:
+def later(change: str) -> dict[str, Any]:
+    return {"factory": "tests.user_models:later", "args": {"change": change}}
+
+
+def plan(model: str | dict[str, Any] = "plain", loss: str = "cross_entropy", **more: Any) -> Any:
     problem = {
         "dataset": dict(MOONS),
-        "model": {"factory": f"tests.user_models:{model}"},
+        "model": model if isinstance(model, dict) else {"factory": f"tests.user_models:{model}"},
         "loss": loss if loss == "cross_entropy" else f"tests.user_models:{loss}",
         **more,
     }
@@ -66,6 +70,40 @@ def test_gradients_that_a_stack_would_lose_are_noticed_at_any_rate(model: str) -
     planned, dataset = plan(model)
     engines = Engines(dataset, "float32", "cpu")
     assert "gradients differ" in why_not_stacked(planned.runs, dataset, engines.build)
+
+
+@pytest.mark.parametrize("change", ["scale", "grow", "unfreeze", "replace"])
+def test_runs_do_not_share_what_a_model_counts_in_attributes(change: str) -> None:
+    """`grow` uses a layer from the fifth step on; a stack would never train it."""
+    planned, dataset = plan(model=later(change))
+    engines = Engines(dataset, "float32", "cpu")
+    reason = why_not_stacked(planned.runs, dataset, engines.build)
+    assert "its attribute 'inner.steps' changes while it trains" in reason
+
+
+def test_runs_share_buffers_and_what_a_model_computes_once() -> None:
+    for model in ({"factory": "tests.user_models:once"}, later("buffer")):
+        planned, dataset = plan(model=model)
+        engines = Engines(dataset, "float32", "cpu")
+        assert not why_not_stacked(planned.runs, dataset, engines.build)
+
+
+@pytest.mark.parametrize("change", ["unfreeze", "replace"])
+def test_a_model_that_changes_its_parameters_while_it_trains_fails(change: str) -> None:
+    planned, dataset = plan(model=later(change))
+    with pytest.raises(ValueError, match=r"the model replaced its parameter 'inner\.more\."):
+        train(planned.runs[0], dataset, "reference")
+
+
+def test_layers_that_join_later_are_trained() -> None:
+    planned, dataset = plan(model=later("grow"))
+    learner = learner_for(planned.runs[:1], dataset, "reference")
+    before = learner.weights(0)["inner.more.bias"]
+    learner.start(1)
+    learner.advance(4)
+    assert np.array_equal(learner.weights(0)["inner.more.bias"], before)
+    learner.advance(1)
+    assert not np.array_equal(learner.weights(0)["inner.more.bias"], before)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")

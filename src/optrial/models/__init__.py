@@ -52,6 +52,7 @@ from optrial.models.optimizer import (
 from optrial.models.parameters import (
     as_complex,
     as_real,
+    check_parameters,
     foreign_types,
     freeze,
     freeze_unused,
@@ -108,6 +109,7 @@ __all__ = [
     "check_loss",
     "check_metric",
     "check_model",
+    "check_parameters",
     "clip_gradients",
     "drawn_signs",
     "drop_threshold",

@@ -14,6 +14,7 @@ from optrial.models.arguments import Shape
 __all__ = [
     "as_complex",
     "as_real",
+    "check_parameters",
     "foreign_types",
     "freeze",
     "freeze_unused",
@@ -54,6 +55,22 @@ def place_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that require a gradient, by name; tied ones under their first name."""
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def check_parameters(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> None:
+    """Check that a model has the trained parameters that its optimizer was given.
+
+    Raises:
+        ValueError: it replaced one, added one, or turned `requires_grad` of one on or off.
+    """
+    now = trained_parameters(model)
+    for name in {**trained, **now}:
+        if now.get(name) is not trained.get(name):
+            raise ValueError(
+                f"the model replaced its parameter '{name}', added it, or changed its "
+                "requires_grad while it trained, and the optimizer does not hear of it; build all "
+                "parameters in the constructor and leave requires_grad as it is"
+            )
 
 
 def foreign_types(model: nn.Module, dtype: torch.dtype) -> list[torch.dtype]:

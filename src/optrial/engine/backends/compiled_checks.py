@@ -30,7 +30,8 @@ class CheckedProgram:
 
     Args:
         program: the compiled function.
-        plain: the function.
+        plain: the function; it may change tensors of its second argument in place, as models do
+            with buffers.
         tensors: gives the tensors of a result by name, (seeds, settings, ...) each.
         precision: that of the products.
 
@@ -49,17 +50,28 @@ class CheckedProgram:
         self._tensors, self._tolerance = tensors, _TOLERANCE[precision]
         self.is_right: bool | None = None
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, params: Any, buffers: Mapping[str, Tensor], *data: Any) -> Any:
         """Return the result of the compiled function, or that of the plain one if they differ."""
-        if self.is_right is False:
-            return self._plain(*arguments)
-        result = self._program(*arguments)
         if self.is_right is None:
-            plain = self._plain(*arguments)
-            self.is_right = agree(self._tensors(result), self._tensors(plain), self._tolerance)
-            if not self.is_right:
-                return plain
-        return result
+            return self._checked(params, buffers, *data)
+        return (self._program if self.is_right else self._plain)(params, buffers, *data)
+
+    def _checked(self, params: Any, buffers: Mapping[str, Tensor], *data: Any) -> Any:
+        """Call both with the same buffers, and keep the result and the buffers of one of them."""
+        before = _copies(buffers)
+        plain = self._plain(params, buffers, *data)
+        theirs = _copies(buffers)
+        _set(buffers, before)
+        result = self._program(params, buffers, *data)
+        self.is_right = agree(self._tensors(result), self._tensors(plain), self._tolerance)
+        self.is_right &= all(  # one by one, as a counter may be far larger than an average
+            agree({name: buffers[name]}, {name: value}, self._tolerance)
+            for name, value in theirs.items()
+        )
+        if self.is_right:
+            return result
+        _set(buffers, theirs)
+        return plain
 
 
 class CheckedUpdate:
@@ -99,9 +111,9 @@ class CheckedUpdate:
             self.is_right = True
             self._program(*arguments)
             return
-        before = {name: value.clone() for name, value in tensors.items()}
+        before = _copies(tensors)
         self._plain(*arguments)
-        plain = {name: value.clone() for name, value in tensors.items()}
+        plain = _copies(tensors)
         _set(tensors, before)
         self._program(*arguments)
         floating = [name for name, value in tensors.items() if value.is_floating_point()]
@@ -111,6 +123,10 @@ class CheckedUpdate:
         self.is_right = agree(ours, theirs, _TOLERANCE["float32"])
         if not self.is_right:
             _set(tensors, plain)
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in tensors.items()}
 
 
 def _set(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:

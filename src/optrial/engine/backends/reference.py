@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from optrial.code import is_code
 from optrial.data import Dataset
 from optrial.engine.averages import average_shares
 from optrial.engine.backends.joint_optimizer import JointOptimizer
@@ -58,6 +59,7 @@ from optrial.models import (
     backward,
     backward_twice,
     build_model,
+    check_parameters,
     clip_gradients,
     drawn_signs,
     forget_gradients,
@@ -134,8 +136,8 @@ class ReferenceEngine(SoloEngine):
         self.threads = threads_for([spec], dataset)
         self._rng_at_step = torch.get_rng_state()
         self._script_batches = ScriptBatches(spec, splits["train"])
-        trained = trained_parameters(self.model)
-        self._complex = frozenset(n for n, value in trained.items() if value.is_complex())
+        self._trained = trained_parameters(self.model)
+        self._complex = frozenset(n for n, value in self._trained.items() if value.is_complex())
         self._prober = Prober(spec.probes, self._loss, self._real_parameters(), per_run, lead=0)
         self.initial_sha256 = self.parameters_sha256(0)
 
@@ -211,8 +213,11 @@ class ReferenceEngine(SoloEngine):
             measured.append((loss.detach(), sums))
             return loss
 
-        trained = trained_parameters(self.model).values()
-        step_optimizer(self.optimizer, differentiate, trained, closure=self._takes_closure)
+        step_optimizer(
+            self.optimizer, differentiate, self._trained.values(), closure=self._takes_closure
+        )
+        if is_code(spec.model):
+            check_parameters(self.model, self._trained)
         self._update_average(step)
         if spec.create_graph:  # breaks the cycle between the graph and the parameters
             forget_gradients(self.optimizer, self.model)

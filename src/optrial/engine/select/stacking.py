@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from optrial.data import Dataset
+from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.stacked import stackable_model
 from optrial.engine.learner import Learner
 from optrial.engine.options import has_own_code
+from optrial.engine.select.attributes import Attributes
 from optrial.engine.select.measure import Build
 from optrial.errors import USER_CODE_ERRORS, reason_of
 from optrial.memory import out_of_memory
@@ -51,8 +53,9 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
         if out_of_memory(error):
             raise
         return reason_of(error)
-    alone = np.hstack([_losses(build("reference", [run])) for run in pair])
-    if reason := _why_losses_differ(losses, alone):
+    learners = [build("reference", [run]) for run in pair]
+    alone = np.hstack([_losses(learner) for learner in learners])
+    if reason := _why_losses_differ(losses, alone) or _why_not_shared(learners[0]):
         return reason
     parameters = {name for name, _ in model.named_parameters()}
     for run, (_, change) in zip(descents, changes, strict=True):
@@ -71,6 +74,20 @@ def _why_losses_differ(stacked: Floats, alone: Floats) -> str:
         return "its first loss is not finite, which leaves nothing to compare a stack with"
     if not np.allclose(stacked, alone, rtol=_SAME_LOSS, equal_nan=True):
         return "in a stack its numbers differ from those of a run by itself"
+    return ""
+
+
+def _why_not_shared(learner: Learner) -> str:
+    """Return why the runs of a stack cannot share the attributes of a model, as they do; or "".
+
+    Attributes that are set at the first step only, such as a mask, may be shared.
+    """
+    if not isinstance(learner, ReferenceEngine):
+        return ""
+    before = Attributes(learner.model)
+    learner.advance(1)
+    if name := Attributes(learner.model).changed(before):
+        return f"its attribute '{name}' changes while it trains; use a buffer for what is counted"
     return ""
 
 
