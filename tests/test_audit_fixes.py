@@ -179,6 +179,7 @@ def test_an_entry_and_its_group_at_their_edges_both_grow(tmp_path: Path) -> None
     assert len(new - recorded) == finding.remedy.runs
 
 
+@pytest.mark.slow
 def test_tuning_one_more_hyperparameter_leaves_budgets_equal(tmp_path: Path) -> None:
     file = saved(tmp_path, {"seeds": 6, "optimizers": IMITATING})
     with run(Study.from_file(file), tmp_path / "out") as results:

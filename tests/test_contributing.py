@@ -157,6 +157,7 @@ def outcome(extended: Path) -> dict[str, Any]:
     return outcome
 
 
+@pytest.mark.slow
 def test_rule_dataset_and_model_are_trained(outcome: Mapping[str, Any]) -> None:
     assert outcome["statuses"] == ["done"]
 

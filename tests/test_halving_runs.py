@@ -158,6 +158,7 @@ def test_values_of_different_rungs_are_never_mixed(folder: Path) -> None:
     assert [len(o.tried) for o in problem.optimizers] == [6, 6]
 
 
+@pytest.mark.slow
 def test_tables_pages_and_papers_show_the_rungs(
     folder: Path, optrial: Command, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_process_killed_for_memory_goes_on_with_half_the_stack(
     assert "continuing with fewer at a time (0 MB of 1 MB (this container, memory.max)" in notes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stacks")
 def test_process_killed_from_outside_goes_on_with_the_same_stack(tmp_path: Path) -> None:
     run_here(tmp_path / "whole")[0].close()

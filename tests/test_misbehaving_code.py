@@ -85,6 +85,7 @@ def outcome(results: Results) -> tuple[object, ...]:
         return record.status, record.metrics, record.facts.parameters_sha256, weights
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("act", ACTS)
 def test_a_run_is_the_same_beside_one_that_changes_the_process(
     act: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,6 +111,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("act", CHANGED)
 def test_a_run_that_changes_a_setting_on_its_way_is_refused(
     act: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

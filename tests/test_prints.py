@@ -76,6 +76,7 @@ def test_standard_output_holds_results_alone(folder: Path) -> None:
         assert not [way for way in WAYS if way not in ended.stderr]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_a_reason_of_several_runs_is_shown_once(
     optrial: Command, monkeypatch: pytest.MonkeyPatch

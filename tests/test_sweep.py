@@ -156,6 +156,7 @@ def whole(
     return folder
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("hook", HOOKS)
 def test_an_error_of_a_hook_stops_the_study_and_is_not_one_of_a_run(
     whole: Path, hook: str, tmp_path: Path
@@ -181,6 +182,7 @@ def test_an_error_of_on_message_stops_the_study(tmp_path: Path) -> None:
         assert {record.status for record in store.runs()} == {"planned"}
 
 
+@pytest.mark.slow
 def test_new_seeds_leave_the_stacks_of_old_ones_alone(tmp_path: Path) -> None:
     study = MIXED | {"engine": "stacked"}
     run(tmp_path, study=study).store.close()
@@ -191,6 +193,7 @@ def test_new_seeds_leave_the_stacks_of_old_ones_alone(tmp_path: Path) -> None:
     assert {key: value for key, value in contents(tmp_path).items() if key in before} == before
 
 
+@pytest.mark.slow
 def test_runs_that_left_the_plan_go_on_with_their_stack_unseen(tmp_path: Path) -> None:
     """A stack is trained as it began; of what the study no longer names, nothing is shown."""
     study = MIXED | {"engine": "stacked"}

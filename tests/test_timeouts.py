@@ -85,6 +85,7 @@ def test_a_step_that_hangs_is_interrupted_and_the_others_go_on(tmp_path: Path) -
     assert reason.endswith("(sleeping)")
 
 
+@pytest.mark.slow
 def test_runs_that_timed_out_are_tried_again_with_a_longer_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +305,7 @@ def net():
 """
 
 
+@pytest.mark.slow
 def test_a_plan_that_hangs_in_compiled_code_acknowledges_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "locked.py").write_text(LOCKED)
     problem = {"dataset": {"name": "moons"}, "model": {"factory": "locked:net"}}

@@ -276,6 +276,7 @@ def test_a_trial_that_fails_is_tried_once_and_counts_as_worst(
     assert contents(tmp_path) == contents(tmp_path / "whole")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("sampler", ["random", "sobol", "tpe"])
 def test_samplers_train_as_many_trials_of_each(tmp_path: Path, sampler: str) -> None:
     if sampler == "tpe":

@@ -235,6 +235,7 @@ def test_a_paused_worker_cannot_write(postgresql: str, tmp_path: Path) -> None:
     assert contents(postgresql) == undisturbed(LONG, tmp_path)
 
 
+@pytest.mark.slow
 def test_interrupted_workers_return_their_stacks(postgresql: str) -> None:
     planned(postgresql, LONG)
     worker = Worker(postgresql, pause_after=150)
@@ -341,6 +342,7 @@ def test_two_runs_of_one_study_cooperate(postgresql: str, tmp_path: Path) -> Non
     assert contents(postgresql) == undisturbed(LONG, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_changed_study_waits_for_the_workers(postgresql: str) -> None:
     planned(postgresql, LONG)
     worker = Worker(postgresql, pause_after=100)

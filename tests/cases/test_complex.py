@@ -114,6 +114,7 @@ def test_classes_of_torch_optim_see_complex_parameters(case: Case, optimizer: st
     same(trained, by_torch(run, dataset, lambda p: getattr(torch.optim, optimizer)(p, lr=0.01)))
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
 @pytest.mark.parametrize("options", [{}, {"clip": {"norm": 0.3}}, {"clip": {"value": 0.01}}])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["rule"])

@@ -162,6 +162,7 @@ def whole_text(dataset: Dataset) -> np.ndarray:
     return np.array([alphabet[character] for character in text])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("engine", "width", "accumulate"),
     [

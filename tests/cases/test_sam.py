@@ -53,6 +53,7 @@ def own(params: Any) -> Any:
     return importlib.import_module("opts").OwnSAM(params)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("entry", "make", "step"),
     [

@@ -183,6 +183,7 @@ def test_settings_that_steps_change_are_a_fault(monkeypatch: pytest.MonkeyPatch)
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_limited_work_is_interrupted_and_inner_work_does_not_count() -> None:
     told: list[str] = []
     with Watch(told.append, 0.5) as watch, watch.busy("waiting"):

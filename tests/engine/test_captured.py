@@ -155,8 +155,8 @@ def test_all_that_a_captured_step_reads_stays_where_it_is(
     learner.advance(5)
     full = [read for step, read in enumerate(reads, 1) if step % 3]  # each third batch is short
     assert len(full) == 7
-    assert len(full[0]) > len(learner.state())
-    assert all(read == full[0] for read in full)
+    assert len(full[1]) > len(learner.state())
+    assert all(read == full[1] for read in full[1:])  # the first one is compared with PyTorch's
 
 
 ALL_PROBES = {"measure": list(PROBES), "every": {"steps": 1}, "per_layer": True}
@@ -183,12 +183,14 @@ def check_steps_stay_on_the_device(**changes: Any) -> None:
         assert (transfers.sent, transfers.fetched) == (3, 2)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.capturable])
 def test_a_step_of_every_rule_needs_nothing_from_the_host(rule: str) -> None:
     optimizers = [with_everything(rule)]
     check_steps_stay_on_the_device(problem=MIXED["problem"], optimizers=optimizers)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("zero_grad", [True, False])
 def test_a_step_of_every_model_needs_nothing_from_the_host(name: str, zero_grad: bool) -> None:

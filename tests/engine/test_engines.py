@@ -51,6 +51,7 @@ def test_numpy_gradients_equal_autograd(activation: str, bias: bool) -> None:
         assert np.abs(mine - theirs).max() <= GRADIENT_FLOAT64 * np.abs(theirs).max()
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     "rule", [n for n, r in RULES.items() if not (r.needs_curvature or r.as_one_vector)]
 )
@@ -195,6 +196,7 @@ def test_divergence_found_by_the_last_evaluation() -> None:
     assert "test_loss" not in segment.curves
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize(
     "options",
     [

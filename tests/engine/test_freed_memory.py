@@ -33,6 +33,7 @@ print(resident_memory())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from Linux's /proc")
 @pytest.mark.parametrize("space", [pytest.param("limited", marks=pytest.mark.slow), "unlimited"])
 def test_freed_memory_is_limited(space: str) -> None:

@@ -300,6 +300,7 @@ OF_TORCH = [
 ]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("engine", "entry"),
     [

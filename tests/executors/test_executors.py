@@ -97,6 +97,7 @@ def whole(
     return folder
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "workers", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 4))]
 )

@@ -111,6 +111,7 @@ EDITS = [
 ]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("seal", [False, True])
 @pytest.mark.parametrize(("table", "values"), EDITS)
 def test_an_edited_column_is_found(
@@ -239,6 +240,7 @@ def test_damage_is_repaired_and_the_rest_stays(filled: str) -> None:
     assert after["plans"] == before["plans"]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(("table", "values"), EDITS)
 def test_any_edit_is_repaired(filled: str, table: str, values: dict[str, Any]) -> None:
     edit(filled, table, **values)

@@ -76,6 +76,7 @@ def top(page: Any, selector: str) -> float:
     return float(page.execute_script(script, selector))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", ["6-classification", "30-regression", "no-winner"])
 def test_the_answer_is_on_the_first_screen(
@@ -89,6 +90,7 @@ def test_the_answer_is_on_the_first_screen(
     assert places[2] < 900  # the leader's dots
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", screens.STUDIES)
 def test_no_text_is_cut_and_no_names_overlap(

@@ -21,6 +21,7 @@ def rates(count: int) -> list[float]:
     return [1e-4 * 1.01**n for n in range(count)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("settings", "seeds"), [(5, 500), (550, 2), pytest.param(1_250, 2, marks=pytest.mark.slow)]
 )

@@ -165,6 +165,7 @@ def wandb_points(records: list[Any]) -> list[tuple[str, int, float]]:
     return points
 
 
+@pytest.mark.slow
 def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     try:
