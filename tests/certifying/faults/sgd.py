@@ -59,8 +59,8 @@ FAULTS = [
         "SGD",
         "buf.mul_(momentum).add_(grad, alpha=1 - dampening)",
         "buf.mul_(momentum).add_(grad, alpha=lr)",
-        "equations",
-        "departs from momentum at step 2",
+        "learning rate",
+        "lr·g stands in place of g: `u ← momentum·u + lr·g`",
     ),
     Fault(
         "rate squared",
