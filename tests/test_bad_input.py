@@ -18,6 +18,7 @@ import pytest
 from optrial.records import Store
 from optrial.spec import Status
 from tests.conftest import Command
+from tests.pages import run_command
 from tests.small import small_keys
 
 Prepare = Callable[[Path], dict[str, Any]]
@@ -332,3 +333,26 @@ def test_user_code_that_raises_once(optrial: Command, tmp_path: Path, error: str
         assert "Traceback" not in answer.err
         assert answer.status == 0 or "no way" in answer.err
         assert answer.err.count("error: ") == (answer.status == 2)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["lr-range", "quickstart", "--out"],
+        ["certify", "torch.optim:SGD", "--badge"],
+        ["certify", "torch.optim:SGD", "--out"],
+        ["landscape", "--out"],
+        ["timing", "quickstart", "--figure"],
+    ],
+    ids=" ".join,
+)
+def test_a_place_where_nothing_can_be_written_is_refused_at_once(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file, text in (
+        (tmp_path / "nowhere" / "x.svg", f"'{tmp_path / 'nowhere'}' is no folder"),
+        (tmp_path / "folder.svg", "is a folder; name a file"),
+    ):
+        (tmp_path / "folder.svg").mkdir(exist_ok=True)
+        assert run_command([*command, str(file)]) == 2
+        assert text in capsys.readouterr().err

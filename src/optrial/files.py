@@ -12,12 +12,28 @@ from hashlib import sha256
 from itertools import count, takewhile
 from pathlib import Path
 
-__all__ = ["flush", "make_folder", "replacing", "write_whole"]
+__all__ = ["flush", "make_folder", "replacing", "why_not_written", "write_whole"]
 
 _STALE_SECONDS = 3600.0
 """Age at which the temporary file of a process that was killed is removed."""
 
 _numbers = count()
+
+
+def why_not_written(path: Path) -> str:
+    """Return why a file cannot be written where a path says; "" if nothing is known against it.
+
+    It is asked before something long is computed; `replacing` still raises its errors.
+    """
+    if path.is_dir():
+        return f"'{path}' is a folder; name a file."
+    if path.exists() and not path.is_file():  # a device or pipe
+        return ""
+    if not path.parent.is_dir():
+        return f"'{path.parent}' is no folder; create it first."
+    if not os.access(path.parent, os.W_OK):
+        return f"'{path.parent}' cannot be written to; name a file in another folder."
+    return ""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from optrial.cli import complete
-from optrial.cli.options import DataDir, OutOption, PageFormat
+from optrial.cli.options import DataDir, OutOption, PageFormat, check_place
 from optrial.cli.output import note, print_table, say, stderr, write
 from optrial.errors import DataError, Problem, StudyError, suggest
 
@@ -138,6 +138,7 @@ def landscape(
         from optrial.explain.files import check_format, write_landscape
 
         check_format(out)
+        check_place(out, "--out")
     result = make_landscape(function, optimizers, steps, start)
     print_table(*landscape_rows(result), result.title)
     if out is not None:

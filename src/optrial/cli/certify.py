@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optrial.cli import complete
-from optrial.cli.options import OutOption, QuietOption, TrustOption, trust_of
+from optrial.cli.options import OutOption, QuietOption, TrustOption, check_place, trust_of
 from optrial.cli.output import note, say, write
 from optrial.errors import Problem, StudyError
 
@@ -75,6 +75,9 @@ def certify(
     """
     if as_json and as_html:
         raise StudyError([Problem("--html", "goes without --json; choose one.")], "the command")
+    for option, file in (("--badge", badge), ("--out", out)):
+        if file is not None:
+            check_place(file, option)
     from optrial.certifying import Verdict
     from optrial.certifying.apart import Request, certify_apart
     from optrial.certifying.text import badge as badge_of

@@ -60,6 +60,7 @@ __all__ = [
     "TableFormat",
     "TimeUnit",
     "TrustOption",
+    "check_place",
     "default_place",
     "direction_of",
     "load_results",
@@ -264,12 +265,25 @@ OutOption = Annotated[
 
 
 def figure_file(file: Path | None) -> Path | None:
-    """Check the format of a figure before it is computed."""
+    """Check the format and the place of a figure before it is computed."""
     if file is not None:
         from optrial.style import figure_format
 
         figure_format(file)
+        check_place(file, "--out")
     return file
+
+
+def check_place(file: Path, option: str) -> None:
+    """Check that a file can be written, before what it will hold is computed.
+
+    Raises:
+        StudyError: it cannot.
+    """
+    from optrial.files import why_not_written
+
+    if message := why_not_written(file):
+        raise StudyError([Problem(option, message)], "the command line")
 
 
 FigureFile = Annotated[

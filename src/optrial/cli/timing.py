@@ -119,18 +119,21 @@ def _check_files(out: Path | None, figure: Path | None) -> None:
     Raises:
         StudyError: they cannot; lists every problem.
     """
+    from optrial.files import why_not_written
     from optrial.style import FIGURE_FORMATS
 
-    problems = []
-    if out is not None and out.exists():
-        problems.append(Problem("--out", f"'{out}' exists and is not replaced; name another file."))
-    suffix = figure.suffix.removeprefix(".").lower() if figure else FIGURE_FORMATS[0]
-    if suffix not in FIGURE_FORMATS:
-        message = f"'{figure}' has no known format. {suggest(suffix, FIGURE_FORMATS)}"
-        problems.append(Problem("--figure", message))
-    for name, file in (("--out", out), ("--figure", figure)):
-        if file is not None and not file.parent.is_dir():
-            problems.append(Problem(name, f"'{file.parent}' is no folder; create it first."))
+    messages: list[tuple[str, str]] = []
+    if out is not None:
+        exists = f"'{out}' exists and is not replaced; name another file." if out.is_file() else ""
+        messages += [("--out", why_not_written(out)), ("--out", exists)]
+    if figure is not None:
+        suffix = figure.suffix.removeprefix(".").lower()
+        unknown = f"'{figure}' has no known format. {suggest(suffix, FIGURE_FORMATS)}"
+        messages += [
+            ("--figure", unknown * (suffix not in FIGURE_FORMATS)),
+            ("--figure", why_not_written(figure)),
+        ]
+    problems = [Problem(option, message) for option, message in messages if message]
     if problems:
         raise StudyError(problems, "the timing")
 
