@@ -190,3 +190,59 @@ def test_a_state_that_is_no_array_is_refused() -> None:
     study = Study(**small_keys() | {"optimizers": [{"rule": rule}]})
     with pytest.raises(StudyError, match=r"failed in init: .*not an array, a tuple of arrays"):
         study.plan()
+
+
+class Kept:
+    """What rules may not do: count, keep or draw outside of their state, or reduce over runs."""
+
+    steps = 0
+    former: Any = 0.0
+
+
+def counts(grad: Any, state: Any, _: Any, *, lr: Any) -> Any:
+    Kept.steps += 1
+    return -lr * grad / Kept.steps, state
+
+
+def keeps(grad: Any, state: Any, _: Any, *, lr: Any) -> Any:
+    former, Kept.former = Kept.former, grad.sum()
+    return -lr * (grad + former), state
+
+
+def draws(grad: Any, state: Any, _: Any, *, lr: Any) -> Any:
+    return -lr * grad * np.random.default_rng().random(), state
+
+
+def reduces(grad: Any, state: Any, _: Any, *, lr: Any) -> Any:
+    """The mean of the whole array, which in a stack is that of all runs."""
+    return -lr * grad / (1 + 1e-3 * abs(grad).mean()), state
+
+
+def rule_with(update: Any) -> Rule:
+    def init(param: Any, **_: Any) -> None:
+        del param
+
+    return Rule(name="odd", init=init, update=update, hyperparameters={"lr": 0.1})
+
+
+@pytest.mark.parametrize("update", [counts, keeps, draws])
+def test_a_rule_that_does_not_repeat_its_steps_is_refused(update: Any, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="another change if a step is taken again"):
+        trained(tmp_path, {"rule": rule_with(update)})
+
+
+def test_code_in_the_place_of_a_rule_has_a_way_out() -> None:
+    with pytest.raises(
+        StudyError, match="by rule_factory: mine:rule, a class of optimizers by torch"
+    ):
+        Study(**small_keys(optimizers=[{"rule": "mine:rule"}]))
+
+
+def test_a_rule_that_reduces_over_runs_is_trained_one_by_one(tmp_path: Path) -> None:
+    """The difference of a stack is too small to be seen in losses."""
+    entry = {"rule": rule_with(reduces), "lr": [0.1, 0.2]}
+    alone, stacked = (
+        trained(tmp_path / engine, entry, engine=engine, precision="float64")
+        for engine in ("reference", "stacked")
+    )
+    assert alone == stacked

@@ -97,6 +97,11 @@ def rule_of(kind: str, name: str, modify: tuple[str, ...] = ()) -> Rule:
 
 def _unmodified(kind: str, name: str) -> Rule:
     if kind == "rule":
+        if ":" in name:
+            raise ValueError(
+                f"'{name}' is not a rule of the catalogue; name a function that returns a rule by "
+                f"rule_factory: {name}, a class of optimizers by torch: {name}."
+            )
         if name not in RULES:
             raise ValueError(f"'{name}' is not a rule. {suggest(name, RULES)}")
         return RULES[name]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from optrial.config import Axis, OptimizerEntry, StudyFile
 from optrial.data import Dataset
@@ -18,7 +19,8 @@ from optrial.plan.groups import axes_of, has_own_rule, parameters_of, placed, wh
 from optrial.plan.losses import loss_arguments
 from optrial.plan.optimizers import rule_of_entry
 from optrial.plan.space import model_axes
-from optrial.rules import apply_all, initialise_all, warmup_starts
+from optrial.rules import Rule, apply_all, initialise_all, warmup_starts
+from optrial.rules.trial import repeats
 
 __all__ = ["Batch", "trial_problem", "try_optimizers"]
 
@@ -233,4 +235,18 @@ def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TrialProblem) ->
         where = f"in step {step}" if step else "in init"
         reason = f"'{entry.code}' failed {where}: {one_line(error).rstrip('.')}."
         return [Problem("rule_factory", reason)]
-    return []
+    return _repetition_problems(entry, rule)
+
+
+def _repetition_problems(entry: OptimizerEntry, rule: Rule) -> list[Problem]:
+    """Return the problem of a rule whose changes depend on more than its arguments."""
+    try:
+        is_same = repeats(rule, torch.tensor)
+    except USER_CODE_ERRORS:  # of other shapes than those of the model, on which it was tried
+        return []
+    reason = (
+        f"'{entry.code}' gives another change if a step is taken again: it draws random numbers, "
+        "or counts or keeps something outside of its state. Keep that in the state, count by the "
+        "argument step, and draw by draws."
+    )
+    return [] if is_same else [Problem("rule_factory", reason)]

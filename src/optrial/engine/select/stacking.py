@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from optrial.data import Dataset
 from optrial.engine.backends.reference import ReferenceEngine
@@ -21,7 +22,8 @@ from optrial.engine.select.measure import Build
 from optrial.errors import USER_CODE_ERRORS, reason_of
 from optrial.memory import out_of_memory
 from optrial.models import foreign_types
-from optrial.plan import pack
+from optrial.plan import pack, rule_of
+from optrial.rules.trial import stack_problems
 from optrial.spec import RunSpec
 
 __all__ = ["why_not_stacked"]
@@ -42,9 +44,8 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
     if not has_own_code(first):
         return ""
     model = stackable_model(first, dataset)
-    own_types = foreign_types(model, torch.float32)
-    if own_types:  # hyperparameters of a stack are arrays in one precision for all parameters
-        return f"its parameters are {' and '.join(map(str, own_types))}"
+    if reason := _why_types_differ(model) or _why_rules_differ(runs):
+        return reason
     pair, descents = pack(runs, 2)[0], _descents(runs)
     try:
         losses = _losses(build("stacked", pair))
@@ -66,6 +67,36 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
         difference = _norm(change[name] - expected[name] for name in names)
         if difference > _SAME_GRADIENT[first.precision] * scale:
             return "in a stack its gradients differ from those of a run by itself"
+    return ""
+
+
+def _why_types_differ(model: nn.Module) -> str:
+    """Return the types of parameters in which a stack has no hyperparameters; or ""."""
+    own_types = foreign_types(model, torch.float32)
+    return f"its parameters are {' and '.join(map(str, own_types))}" if own_types else ""
+
+
+def _why_rules_differ(runs: Sequence[RunSpec]) -> str:
+    """Return that a rule of the user's takes other steps in a stack; or "".
+
+    Three settings of it are tried; fewer ones are tried with smaller learning rates, too.
+    """
+    tried: dict[tuple[str, tuple[str, ...]], list[Mapping[str, float | bool]]] = {}
+    for part in (part for run in runs for part in run.known_parts):
+        if part.optimizer_kind == "rule_factory":
+            settings = tried.setdefault((part.rule, part.modify), [])
+            if part.hyperparameters not in settings:
+                settings.append(part.hyperparameters)
+    for (name, modify), settings in tried.items():
+        try:
+            rule = rule_of("rule_factory", name, modify)
+            known = [rule.defaults | {n: s[n] for n in rule.defaults if n in s} for s in settings]
+            smaller = [{**known[0], "lr": known[0]["lr"] * 0.5**power} for power in (1, 2)]
+            differs = any(stack_problems(rule, torch.tensor, [*known, *smaller][:3]))
+        except USER_CODE_ERRORS as error:
+            return reason_of(error)
+        if differs:
+            return f"'{name}' takes other steps for several runs at once than for one"
     return ""
 
 
