@@ -246,7 +246,7 @@ def _repetition_problems(entry: OptimizerEntry, rule: Rule) -> list[Problem]:
         return []
     reason = (
         f"'{entry.code}' gives another change if a step is taken again: it draws random numbers, "
-        "or counts or keeps something outside of its state. Keep that in the state, count by the "
-        "argument step, and draw by draws."
+        "or keeps something outside of its state, such as a counter. Use the state, the argument "
+        "step and, for random numbers, draws."
     )
     return [] if is_same else [Problem("rule_factory", reason)]

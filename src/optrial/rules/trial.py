@@ -96,7 +96,8 @@ def stack_problems(
                     float(WEIGHT_DECAYS[run[-1]]),
                     decay,
                 )
-                for name in params:
+                # A rate so large that a run diverges shows nothing.
+                for name in (n for n in params if np.isfinite(np.asarray(alone[n])).all()):
                     if (error := relative_error(together[name][run], alone[name])) > TOLERANCE:
                         yield (
                             f"run {run} of a stack {runs} differs from the same run alone in "

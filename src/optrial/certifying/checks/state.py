@@ -255,7 +255,7 @@ def _copy_script(subject: Subject) -> str:
 
 
 def keeps_state_apart(subject: Subject) -> Iterator[Finding]:
-    """Parameters of one shape have states of their own."""
+    """Parameters of the same shape have separate states."""
     known = subject.explanation.reasons if subject.explanation else ()
     if subject.is_joint or any(name == "step count" for name, _, _ in known):
         return  # a step count that all parameters share is found with the equations

@@ -1,4 +1,4 @@
-"""What a model keeps in attributes, which no other run of a stack may share."""
+"""Attributes of a model other than parameters and buffers, which the runs of a stack share."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Attributes:
     """The attributes of a model and its modules, to be compared with those at another time.
 
     Parameters and buffers do not count, nor do modules of PyTorch and optrial, whose attributes do
-    not change their outputs. Tensors are equal if they are one tensor that nobody wrote to in
-    between; an object that cannot be pickled is equal to itself.
+    not change their outputs. Tensors are equal if they are the same tensor, not written to
+    in between; an object that cannot be pickled is equal to itself.
 
     Args:
         model: the model.

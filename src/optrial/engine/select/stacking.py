@@ -77,9 +77,9 @@ def _why_types_differ(model: nn.Module) -> str:
 
 
 def _why_rules_differ(runs: Sequence[RunSpec]) -> str:
-    """Return that a rule of the user's takes other steps in a stack; or "".
+    """Return the reason if a user-defined rule takes other steps in a stack; else "".
 
-    Three settings of it are tried; fewer ones are tried with smaller learning rates, too.
+    Three of its settings are tried; if there are fewer, smaller learning rates are added.
     """
     tried: dict[tuple[str, tuple[str, ...]], list[Mapping[str, float | bool]]] = {}
     for part in (part for run in runs for part in run.known_parts):
