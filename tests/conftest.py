@@ -78,6 +78,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def spared_collections() -> None:
+    """Keep what earlier modules imported out of the collections of garbage of this one."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module")
 def one_stack() -> Iterator[None]:
     """Train as many runs at once however busy the machine is: stacks are part of the numbers."""

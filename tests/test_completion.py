@@ -42,6 +42,7 @@ def test_it_installs(shell: str, file: str, tmp_path: Path) -> None:
     assert "python" not in script
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("shell", FILES)
 @pytest.mark.parametrize(
     ("line", "expected"),

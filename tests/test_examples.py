@@ -28,7 +28,7 @@ NEEDS_DATA = pytest.mark.skipif(
 MOST_LINES = 24
 """Lines that a user writes for a task, without comments, docstrings and empty lines."""
 PACKAGES = {"foreign-optimizers.yaml": "pytorch_optimizer"}
-LONG = {"residual-cnn.yaml", "several-problems.yaml"}
+LONG = {"residual-cnn.yaml", "several-problems.yaml", "which-one.yaml"}
 OUTCOMES = {
     "foreign-optimizers.yaml": ["adamw", "AdaBelief", "Adan", "RAdam", "8 done"],
     "house-prices.yaml": ["momentum", "adam", "prodigy", "7 done"],
@@ -80,6 +80,7 @@ def test_the_study_of_the_readme_has_a_clean_audit(folder: Path, optrial: Comman
     assert answer.status == 0, answer.out
 
 
+@pytest.mark.slow
 def test_data_of_ones_own(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

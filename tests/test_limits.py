@@ -153,10 +153,10 @@ TEXTS = {
     "merged aliases": (laughs(12, "{<<: [_], y: 1}"), ["line", "200,000 values"]),
     "an alias of itself": ("a: &a [*a]", ["line 1", "50 levels"]),
     "nesting": ("a: " + "[" * 400 + "]" * 400, ["50 levels"]),
-    "nesting beyond the stack": ("a: " + "[" * 100_000, ["50 levels"]),
+    "nesting beyond the stack": ("a: " + "[" * 30_000, ["50 levels"]),
     "digits": ("seeds: " + "9" * 5000, ["line 1", "5,000 digits"]),
     "a long text": ("notes: " + "x" * 300_000, ["200,000 characters"]),
-    "a long list": ("seeds: [" + "1," * 40_000 + "]", ["seeds"]),
+    "a long list": ("seeds: [" + "1," * 10_000 + "]", ["seeds"]),
     "keys": (f"{'k' * 50_000}: 1", ["line 1"]),
 }
 

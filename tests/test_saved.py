@@ -25,6 +25,7 @@ def trained(folder: Path, **changes: Any) -> optrial.Results:
     return Study(**small_keys(**keys)).run(folder)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("engine", ["stacked", "reference", "numpy"])
 @pytest.mark.parametrize("save", ["final", "best"])
 def test_evaluating_again_gives_the_recorded_value(engine: str, save: str, tmp_path: Path) -> None:

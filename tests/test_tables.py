@@ -62,7 +62,7 @@ def letters() -> pd.DataFrame:
     )
 
 
-LONG = {"housing.yaml", "letters.yaml"}
+LONG = {"housing.yaml", "letters.yaml", "wine.yaml"}
 STUDIES = {
     "census.yaml": Table(census, "15", "accuracy"),
     "housing.yaml": Table(housing, "Median House Value", "r2"),

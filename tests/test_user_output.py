@@ -344,6 +344,7 @@ class Net(torch.nn.Linear):
 """
 
 
+@pytest.mark.slow
 def test_texts_of_worker_processes_are_told_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "weights").iterdir()}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("engine", ["stacked", "reference"])
 def test_a_repaired_study_is_trained_to_the_same_bits(tmp_path: Path, engine: str) -> None:
     with run(tmp_path, engine) as results:

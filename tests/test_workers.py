@@ -180,6 +180,7 @@ def undisturbed(study: dict[str, Any], folder: Path) -> dict[str, Any]:
     return contents(folder)
 
 
+@pytest.mark.slow
 def test_workers_share_a_study(postgresql: str, tmp_path: Path) -> None:
     planned(postgresql, STUDY)
     both = [Worker(postgresql), Worker(postgresql)]

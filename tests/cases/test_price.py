@@ -47,6 +47,7 @@ def prices(case: Case) -> Path:
     return case("price")
 
 
+@pytest.mark.slow
 def test_the_audit_names_the_scale_and_its_remedy_clears_it(prices: Path) -> None:
     with trained(prices) as results:
         observed, report = finding(results, "E19"), report_text(results.audit())

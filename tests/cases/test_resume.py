@@ -50,7 +50,7 @@ def trained(study: str, entry: str, folder: Path, after: int | None, *more: str)
     return interrupting
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize(
     ("name", "study", "entry", "more"),
     [

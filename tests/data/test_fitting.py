@@ -95,7 +95,9 @@ def test_memory_that_runs_out_meanwhile(error: Exception, monkeypatch: pytest.Mo
         load_dataset("moons", {})
 
 
-@pytest.mark.parametrize("size", [3, 8], ids=lambda size: f"{size} MB")
+@pytest.mark.parametrize(
+    "size", [3, pytest.param(8, marks=pytest.mark.slow)], ids=lambda size: f"{size} MB"
+)
 @pytest.mark.parametrize(
     ("name", "compress"),
     [("a.csv.gz", gzip.compress), ("a.csv.bz2", bz2.compress), ("a.tsv.xz", lzma.compress)],

@@ -60,6 +60,7 @@ def check(run: RunSpec, dataset: Dataset, engine: str) -> None:
         assert weights[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 @pytest.mark.parametrize("layer", LAYERS)

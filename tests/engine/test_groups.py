@@ -146,6 +146,7 @@ def assert_alike(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray
         assert np.abs(ours[name] - value).max() <= RULE_FLOAT64 * np.abs(value).max(), name
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("clip", [None, 0.2])
 @pytest.mark.parametrize("engine", ["reference", "numpy", "stacked"])
 @pytest.mark.parametrize("case", CASES)
@@ -316,6 +317,7 @@ def test_resumed_to_the_bit(engine: str, entry: dict[str, Any]) -> None:
     assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("engine", ["numpy", "stacked"])
 @pytest.mark.parametrize("entry", RESUMED)
 def test_engines_agree(engine: str, entry: dict[str, Any]) -> None:

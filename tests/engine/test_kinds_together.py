@@ -230,7 +230,7 @@ ENGINES = [
 ]
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize(("problem", "engine", "entry"), ENGINES)
 def test_all_at_once_are_those_of_a_plain_script(
     problem: dict[str, Any], engine: str, entry: str

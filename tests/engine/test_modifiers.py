@@ -38,6 +38,7 @@ ENTRIES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("engine", ["numpy", "stacked"])
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_engines_agree(engine: str, entry: dict[str, Any]) -> None:
@@ -71,6 +72,7 @@ def test_compiled_stacks_know_modifiers() -> None:
         assert_alike(learner.weights(place), trained(learner_for([run], dataset, "reference")))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("engine", ["reference", "numpy", "stacked"])
 @pytest.mark.parametrize("entry", [ENTRIES[0], ENTRIES[2], ENTRIES[5]])
 def test_resumed_to_the_bit(engine: str, entry: dict[str, Any]) -> None:

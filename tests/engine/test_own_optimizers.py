@@ -40,7 +40,7 @@ def checked(training: Training, dataset: Any) -> dict[str, Any]:
     return checkpoint
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(9)
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize(
     ("stop", "rng"), [(3, "streams"), (STOP, "script"), (20, "streams"), (20, "script")]

@@ -131,6 +131,7 @@ def test_denormal_numbers_are_kept_or_flushed_as_by_the_default() -> None:
         torch.set_flush_denormal(False)
 
 
+@pytest.mark.slow
 def test_products_do_not_import_the_compiler() -> None:
     code = (
         "import sys, torch; from optrial.engine.backends.products import products\n"

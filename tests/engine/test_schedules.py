@@ -118,6 +118,7 @@ def test_a_plateau_halves_the_rate_of_each_run_as_torch_does(engine: str) -> Non
         assert curves["validation_loss"].values == pytest.approx(evaluated, rel=TRAJECTORY_FLOAT64)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("rule", "engine"),
     [*((rule, engine) for rule in ("momentum", "adam") for engine in ENGINES),

@@ -310,6 +310,7 @@ def test_programs_that_spin_are_noticed() -> None:
     assert sum(shares) / len(shares) < LEAST_CPU_SHARE
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("tune", [{}, {"tune": {"seeds": 1, "extend": False}}])
 def test_a_study_says_once_that_the_machine_is_busy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, optrial: Command, tune: dict[str, Any]

@@ -133,6 +133,7 @@ def test_wide_layers_equal_the_reference(bias: bool) -> None:
     plan, dataset = small_plan(
         problem={"dataset": "digits", "model": model},
         seeds=2,
+        budget={"steps": 15},
         precision="float64",
         optimizers=[{"rule": "sgd", "lr": [0.1, 0.2]}, {"rule": "adam"}],
     )
@@ -153,7 +154,7 @@ def test_float32_ends_at_the_same_loss() -> None:
 
 
 def test_splitting_a_stack_changes_nothing() -> None:
-    plan, dataset = mixed_plan(seeds=2, budget={"steps": 20})
+    plan, dataset = mixed_plan(seeds=2, budget={"steps": 12})
     (whole,) = pack(plan.runs, len(plan.runs))
     together = by_id(whole, train_stack(whole, dataset, "stacked"))
     for width in (1, 5, 20):

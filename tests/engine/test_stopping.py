@@ -26,7 +26,7 @@ SOME_DIVERGE = {"batch_size": 4, "loss_limit": 0.8}
 def test_steps_between_two_looks_take_a_tenth_of_a_second(
     step_seconds: float, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, dataset = small_plan(budget={"steps": 12}, evaluate={"every": {"steps": 12}})
+    plan, dataset = small_plan(budget={"steps": 7}, evaluate={"every": {"steps": 7}})
     learner = learner_for(plan.runs, dataset)
     advance, asked = learner.advance, []
 

@@ -178,6 +178,7 @@ def losses_by_torch(run: RunSpec, dataset: Dataset, ignore: int, last: bool = Tr
     return losses
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("engine", "width"), [("reference", 1), ("stacked", 1), ("stacked", 2), ("stacked", 4)]
 )

@@ -43,6 +43,7 @@ def test_own_models_stack(model: str, engine: str) -> None:
             model, loss=f"{HERE}:focal_loss", metrics=[f"{HERE}:error_rate", "accuracy"]
         ),
         precision="float64",
+        budget={"steps": 15},
         seeds=2,
         optimizers=[{"rule": "adam", "lr": [0.01, 0.1]}, {"rule_factory": f"{HERE}:half_adam"}],
     )
@@ -66,7 +67,7 @@ def test_a_loop_written_out_trains_the_same_weights(model: str, engine: str) -> 
     plan, dataset = small_plan(
         problem=problem(model),
         precision="float64",
-        budget={"steps": 20},
+        budget={"steps": 8},
         probes={"measure": ["gradient_norm"], "every": {"steps": 1}},
         optimizers=[{"rule": "sgd", "lr": [0.1, 0.2, 0.3], "weight_decay": 0.1, "clip": 0.5}],
     )
@@ -136,6 +137,7 @@ def test_a_mixed_study_says_what_trained_what() -> None:
     plan, dataset = small_plan(
         engine="stacked",
         compile="never",
+        budget={"steps": 4},
         seeds=2,
         optimizers=[{"rule": "sgd"}, {"torch": f"{HERE}:SignSGD"}, {"torch": "torch.optim:LBFGS"}],
     )
@@ -148,12 +150,12 @@ def test_a_mixed_study_says_what_trained_what() -> None:
 
 @pytest.mark.parametrize("optimizer", [f"{HERE}:SignSGD", "torch.optim:LBFGS", "torch.optim:Adam"])
 def test_any_optimizer_resumes_to_the_bit(optimizer: str) -> None:
-    plan, dataset = small_plan(optimizers=[{"torch": optimizer, "lr": 0.01}])
+    plan, dataset = small_plan(budget={"steps": 15}, optimizers=[{"torch": optimizer, "lr": 0.01}])
     (run,) = plan.runs
     whole = train(run, dataset)
     first = Training([run], learner_for([run], dataset))
     first.learner.chunk = 1
-    for _ in first.run(lambda step: step < 17):
+    for _ in first.run(lambda step: step < 7):
         pass
     second = Training([run], learner_for([run], dataset))
     second.resume(first.checkpoint())

@@ -192,6 +192,7 @@ def test_without_room_the_old_store_stays(small_disk: Path) -> None:
     assert same(contents(folder), before)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_server_is_upgraded_too(
     postgresql: str, version: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -111,7 +111,7 @@ EDITS = [
 ]
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(11)
 @pytest.mark.parametrize("seal", [False, True])
 @pytest.mark.parametrize(("table", "values"), EDITS)
 def test_an_edited_column_is_found(
@@ -137,7 +137,7 @@ def test_a_missing_row_is_found(tmp_path: Path, table: str) -> None:
     with Store.open(tmp_path, create=True) as store:
         fill(store)
         expected = contents(store)
-    for number in range(1, 40):
+    for number in range(0, 40, 3 if table == "curves" else 1):
         damaged = tmp_path / str(number)
         damaged.mkdir()
         with closing(sqlite3.connect(tmp_path / "study.db")) as source:
@@ -145,7 +145,7 @@ def test_a_missing_row_is_found(tmp_path: Path, table: str) -> None:
         with closing(sqlite3.connect(damaged / "study.db")) as database:
             gone = database.execute(
                 f"DELETE FROM {table} WHERE rowid = (SELECT rowid FROM {table} LIMIT 1 OFFSET ?)",
-                [number - 1],
+                [number],
             ).rowcount
             database.commit()
         if not gone:
@@ -240,7 +240,7 @@ def test_damage_is_repaired_and_the_rest_stays(filled: str) -> None:
     assert after["plans"] == before["plans"]
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(11)
 @pytest.mark.parametrize(("table", "values"), EDITS)
 def test_any_edit_is_repaired(filled: str, table: str, values: dict[str, Any]) -> None:
     edit(filled, table, **values)

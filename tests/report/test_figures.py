@@ -128,10 +128,11 @@ def test_names_come_out_as_text_and_nothing_warns(suffix: str, tmp_path: Path) -
     records = made_up_records([NASTY, "adam"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name, figure in figures_of(records).items():
+        figures = figures_of(records)
+        for name, figure in figures.items():
             save_figure(figure, tmp_path / f"{name}.{suffix}")
             assert (tmp_path / f"{name}.{suffix}").stat().st_size > 1000
-    labels = [t.get_text() for t in axes_of(figures_of(records)["timing"]).get_yticklabels()]
+    labels = [t.get_text() for t in axes_of(figures["timing"]).get_yticklabels()]
     assert labels[0].replace(r"\$", "$") == NASTY.replace("🚀", "[rocket]")
 
 

@@ -6,6 +6,8 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from optrial import load
 from optrial.study import Study
 from tests.small import small_keys
@@ -17,6 +19,7 @@ def script(name: str) -> dict[str, Any]:
     return runpy.run_path(str(SCRIPTS / name))
 
 
+@pytest.mark.slow
 def test_tables_and_pictures_come_from_stores(tmp_path: Path) -> None:
     reported = {
         "test_accuracy": {"sgd": {"steps": {"20": 0.5, "40": 0.99}}},

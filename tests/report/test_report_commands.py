@@ -56,6 +56,7 @@ def test_mistakes_are_told_in_a_line(
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("format_", ["png", "pdf", "svg"])
 def test_figures_are_written_in_every_format(optrial: Command, folder: Path, format_: str) -> None:
     answer = optrial("figures", folder, "--format", format_, "--out", "pictures")

@@ -215,6 +215,7 @@ def test_the_theme_is_the_readers_or_chosen(page: Any) -> None:
     assert background(page) == DARK.background
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("width", [390, 768, 1200])
 def test_the_page_fits_its_width(page: Any, address: str, width: int) -> None:
     show(page, width, "light")
@@ -271,6 +272,7 @@ def barriers(page: Any, **options: Any) -> list[str]:
     ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_bars_readers_with_disabilities(
     full_page: Any, full_address: str, scheme: str

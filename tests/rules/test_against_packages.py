@@ -284,6 +284,7 @@ CASES = [
 ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("name", "values", "decay"), CASES)
 def test_same_steps(name: str, values: dict[str, Any], decay: tuple[float, str]) -> None:
     """Except adan, whose l2 is a division here, and adopt, which the package does not decay first.

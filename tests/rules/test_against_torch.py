@@ -47,6 +47,7 @@ def torch_train(
     return [p.detach().numpy() for p in parameters.values()]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("name", "values", "decay"), CASES)
 def test_same_steps(name: str, values: dict[str, Any], decay: tuple[float, str]) -> None:
     counterpart = RULES[name].torch_optim

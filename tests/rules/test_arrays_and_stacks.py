@@ -125,6 +125,7 @@ def stacked(settings_of_runs: list[dict[str, Any]], dtype: torch.dtype) -> dict[
     }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
 def test_numpy_torch_and_a_stack_of_five_agree(rule: Rule, kind: str) -> None:

@@ -259,6 +259,7 @@ def trained(
     return params, state
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("base", "chain"),
     [
@@ -299,6 +300,7 @@ def test_a_stack_is_its_runs_alone_in_numpy_float64(base: str, chain: tuple[str,
             assert relative_error([together[name][run].numpy()], [expected]) <= RULE_FLOAT64
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("chain", [CHAINS[-1], CHAINS[-2][:3], CHAINS[-2][3:]], ids=" ".join)
 def test_one_program_takes_all_steps_and_float32_stays(chain: tuple[str, ...]) -> None:
     rule = modified(RULES["adamw"], chain)

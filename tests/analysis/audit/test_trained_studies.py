@@ -487,6 +487,7 @@ def seen(name: str) -> Seen:
     return outcome
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", STUDIES)
 def test_rules_fire_on_trained_studies(name: str) -> None:
     expected = set(STUDIES[name].rules.split())
@@ -502,11 +503,13 @@ def test_the_implementation_of_an_ordinary_study_has_no_faults(engine: str, tmp_
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_every_rule_fires_from_some_trained_study() -> None:
     rules = {finding.rule for name in STUDIES for finding in seen(name).report.findings}
     assert set(AUDIT_RULES) - rules == set()
 
 
+@pytest.mark.slow
 def test_every_fact_that_a_rule_reads_is_written_by_an_engine() -> None:
     read = {fact for name in STUDIES for fact in seen(name).read}
     written = {fact for name in STUDIES for fact in seen(name).written}
