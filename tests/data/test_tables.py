@@ -531,6 +531,9 @@ def test_missing_values_are_named(tmp_path: Path) -> None:
         ([*map(str, range(38)), "three", "four"], r"text in 2 rows .*row 39.*na_values: \['three'"),
         (["[m]", *["1.5", "2.5", "2.5"] * 13], r"text in 1 row such as '\[m\]' \(data row 1\)"),
         ([f"{10 * (i % 4)}%" for i in range(40)], "numbers written as text"),
+        ([f"\u2212{i % 4}" for i in range(40)], "numbers written as text, such as '\u22120'"),
+        ([f"1\u202f{i % 4}00" for i in range(40)], "signs, units or spaces, or leave"),
+        ([f"1 {i % 4}00,5" for i in range(40)], "or give thousands: ' ', decimal: ',', or leave"),
         (["unknown", *pd.date_range("2020-01-31", periods=39)], "holds dates such as '2020-"),
         ([20_230_101 + i % 30 for i in range(40)], "20230101, which float32 .* standardize"),
         ([np.inf, *range(39)], "column 'z' holds inf in data row 1"),
@@ -581,6 +584,46 @@ def test_words_with_numbers_are_categories(tmp_path: Path) -> None:
         assert dataset.input_shape == (6,)
         expected = OneHotEncoder(sparse_output=False).fit_transform(np.reshape(column, (-1, 1)))
         assert np.array_equal(inputs_of(dataset)[:, 2:], expected)
+
+
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        (
+            ["4 kg", "5 kg"],
+            "'z' holds numbers with a unit, such as '4 kg', which become categories",
+        ),
+        (["yes", "Yes"], "'z' holds 'yes' and 'Yes', which count as different; write them alike"),
+        (["p", "q", "r"], ""),
+    ],
+)
+def test_categories_that_may_be_a_mistake_are_noted(
+    cells: list[str], note: str, tmp_path: Path
+) -> None:
+    z = [cells[(row * 7) % 5 % len(cells)] for row in range(40)]
+    dataset = loaded(tmp_path, FRAME.assign(z=z).to_csv(index=False))
+    assert any(line.startswith(note) for line in dataset.notes) if note else not dataset.notes
+
+
+@pytest.mark.parametrize(
+    ("give_away", "z"),
+    [
+        (True, FRAME.y.map({0: "no", 1: "yes", 2: "maybe"})),
+        (True, 5 - FRAME.y),
+        (False, FRAME.y * 0 + FRAME.a % 3 // 2),
+    ],
+)
+def test_a_feature_that_gives_the_target_away_is_noted(
+    give_away: bool, z: Any, tmp_path: Path
+) -> None:
+    dataset = loaded(tmp_path, FRAME.assign(z=z).to_csv(index=False))
+    assert any("'z' gives the target 'y' away" in note for note in dataset.notes) is give_away
+
+
+def test_large_numbers_that_are_equal_as_floats_do_not_vary(tmp_path: Path) -> None:
+    frame = FRAME.assign(z=[10**20 + row % 7 for row in range(40)])
+    dataset = loaded(tmp_path, frame.to_csv(index=False), scale="standardize")
+    assert "'z' has the same value in every row" in dataset.notes
 
 
 def test_rare_categories_share_a_column(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _COLUMNS_SHOWN = 24  # in a wider table, columns of the same kind and use share a row
 _ROWS_SHOWN = 20
 _NAMES_SHOWN = 3
+_VALUES_SAMPLED = 10_000_000
 _LARGE = 30  # ratio to 1 beyond which a standard deviation is too large or small to train on
 
 
@@ -43,8 +44,9 @@ def print_data(dataset: Dataset) -> None:
 
 
 def data_notes(dataset: Dataset) -> Iterator[str]:
-    """Yield the notes of the dataset, and a note on values of very large or small scale."""
+    """Yield the notes of the dataset, and notes on inputs and values of an unusual scale."""
     yield from dataset.notes
+    yield from _input_notes(dataset)
     if dataset.arguments.get("standardize_targets", True):
         return
     for value in dataset.summary.values[:_ROWS_SHOWN]:
@@ -53,6 +55,23 @@ def data_notes(dataset: Dataset) -> Iterator[str]:
                 f"'{value.name}' has a standard deviation of {_readable(value.std)}; "
                 "standardize_targets: true brings it to 1, which suits the usual learning rates"
             )
+
+
+def _input_notes(dataset: Dataset) -> Iterator[str]:
+    """Yield a note if numbers that are not scaled are large, or do not vary."""
+    inputs = dataset.splits["train"].inputs
+    if dataset.arguments.get("scale") != "none" or inputs.dtype.kind != "f":
+        return
+    sample = inputs[:: -(-inputs.size // _VALUES_SAMPLED)].astype("float64")
+    mean, std = abs(float(sample.mean())), float(sample.std())
+    if std == 0:
+        yield f"all inputs are {sample.flat[0]:g}"
+    elif max(mean, std) > _LARGE:
+        yield (
+            f"inputs have a mean of {_readable(sample.mean())} and a standard deviation of "
+            f"{_readable(std)}; scale: standardize brings them to 0 and 1, which suits the usual "
+            "learning rates"
+        )
 
 
 def _scaling(arguments: Mapping[str, object]) -> str:

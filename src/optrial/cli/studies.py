@@ -481,7 +481,9 @@ def _described(
         "your code": ", ".join(imports) or "none",
         "training": f"{' and '.join(engines)}, up to {counted(width, 'run')} at a time; "
         f"{first.precision}, rng {first.rng}",
-        "evaluation": f"every {every} on {', '.join(first.evaluate_on)}",
+        "evaluation": f"every {every} on {', '.join(first.evaluate_on)}"
+        if first.evaluate_on
+        else "none: the data has no validation or test split",
         "parameters": f"{cost.estimate.parameters:,} in the largest model",
         "time": f"{at_least} {duration(seconds)} on this machine, from {cost.basis}",
         "memory": f"about {cost.estimate.peak_bytes / 1e6:,.0f} MB beside the program itself",

@@ -10,16 +10,22 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from pandas.api import types
 from pandas.util import hash_pandas_object
 
 from optrial.data.arguments import GroupedSplit, TableArguments
-from optrial.data.sources.notation import MISSING_WORDS, PLAIN_NUMBER, Cells, may_be_number
+from optrial.data.sources.notation import (
+    MISSING_WORDS,
+    PLAIN_NUMBER,
+    SPACED_GROUPS,
+    Cells,
+    may_be_number,
+)
 from optrial.data.summary import Column, ColumnKind
 from optrial.errors import DataError, counted, suggest
 
 if TYPE_CHECKING:
-    import pandas as pd
     from pandas.api.extensions import ExtensionDtype
 
 _FEW = 20  # this many different values may be categories, however few the rows
@@ -36,6 +42,8 @@ _DECORATED = re.compile(
     r"\(?[-+]?\s*([$€£¥]|[A-Z]{3}\s)?\s*[-+]?\d[\d.,'\s]*(%|[$€£¥]|\s?[A-Za-z]{1,4}[²³]?)?\)?"
 )
 _SIGNS = re.compile(r"[%$€£¥]")
+_TYPESET = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
+"""Minus sign and spaces of typeset numbers -> those of plain text."""
 _MOST_DIGITS = 4300  # of a whole number that Python converts from text
 _IDENTIFIER = re.compile(r"(.*[_\s])?(?i:id|index|idx|uid)|.*[a-z](Id|ID)")
 
@@ -47,7 +55,8 @@ class Roles:
     Attributes:
         numbers, booleans, texts: names of the features of each kind, in the order of the table.
         dropped: all other columns except the targets.
-        notes: sentences on columns that were dropped by default, never vary or repeat another.
+        notes: sentences on columns that were dropped by default, never vary, repeat another or give
+            the target away, and on texts that may be mistakes.
     """
 
     numbers: tuple[str, ...] = ()
@@ -159,7 +168,13 @@ def assign_roles(
         booleans=tuple(name for name in used if kinds[name] == "boolean"),
         texts=tuple(name for name in used if kinds[name] == "text"),
         dropped=dropped,
-        notes=(*notes, *_redundant(table[used])),
+        notes=(
+            *notes,
+            *_redundant(table[used], [name for name in used if kinds[name] == "number"]),
+            *_leaks(table[used], table[list(targets)]),
+            *(note for name in used if kinds[name] == "text" for note in _units(table[name])),
+            *(note for name in (*used, *targets) for note in _spellings(table[name])),
+        ),
     )
 
 
@@ -308,22 +323,30 @@ def problem_with_text(name: str, column: Cells) -> str:
             f"column '{name}' holds numbers such as {marked!r}, whose decimal mark or thousands "
             "separator differs from that of other numbers of the table; write all numbers alike"
         )
-    signed = all(map(_SIGNS.search, cells))
-    if (signed or len(cells) > _FEW) and all(map(_DECORATED.fullmatch, cells)):
-        return (
-            f"column '{name}' holds numbers written as text, such as {cells[0]!r}; write them as "
-            "plain numbers, without signs, units or spaces"
+    usual = [cell.translate(_TYPESET) for cell in cells]
+    grouped = next(
+        (cell for cell in cells if SPACED_GROUPS.fullmatch(cell.translate(_TYPESET))), ""
+    )
+    surely = all(map(_SIGNS.search, cells)) or grouped or usual != cells or len(cells) > _FEW
+    if surely and all(map(_DECORATED.fullmatch, usual)):
+        problem = (
+            f"column '{name}' holds numbers written as text, such as {grouped or cells[0]!r}; "
+            "write them as plain numbers, without signs, units or spaces"
         )
+        if " " in grouped:  # pandas takes a separator of one byte
+            problem += ", or give thousands: ' '" + ", decimal: ','" * ("," in grouped)
+        return problem
     return ""
 
 
-def _redundant(features: pd.DataFrame) -> Iterator[str]:
+def _redundant(features: pd.DataFrame, numeric: Sequence[str]) -> Iterator[str]:
     """Yield a note on features that never vary, and one per feature that repeats another."""
     first: dict[bytes, str] = {}
     constant, copies = [], []
     for name in features:
         column = features[name]
-        if column.nunique(dropna=False) == 1:
+        values = column.astype("float64") if name in numeric else column  # as a model sees it
+        if values.nunique(dropna=False) == 1:
             constant.append(f"'{name}'")
             continue
         content = hash_pandas_object(column, index=False).to_numpy().tobytes()
@@ -334,3 +357,40 @@ def _redundant(features: pd.DataFrame) -> Iterator[str]:
         verb = "has" if len(constant) == 1 else "have"
         yield f"{', '.join(constant)} {verb} the same value in every row"
     yield from copies
+
+
+def _leaks(features: pd.DataFrame, targets: pd.DataFrame) -> Iterator[str]:
+    """Yield a note on each feature that has one value for each value of a target, and no other."""
+    for target in targets:
+        wanted = pd.factorize(targets[target])[0]
+        if not 1 < wanted.max() + 1 <= len(wanted) / 2:  # values that repeat show more than chance
+            continue
+        for name in features:
+            if np.array_equal(pd.factorize(features[name])[0], wanted):
+                yield (
+                    f"'{name}' gives the target '{target}' away: each has one value for one value "
+                    f"of the other; drop: [{name}] leaves it out"
+                )
+
+
+def _units(column: Cells) -> Iterator[str]:
+    """Yield a note if texts that become categories are numbers with a unit."""
+    cells = list(column.dropna().astype(str).unique())
+    if len(cells) > 1 and all(map(_DECORATED.fullmatch, cells)):
+        yield (
+            f"'{column.name}' holds numbers with a unit, such as {cells[0]!r}, which become "
+            "categories; write plain numbers to keep their order"
+        )
+
+
+def _spellings(column: Cells) -> Iterator[str]:
+    """Yield a note if texts differ only in case or spaces."""
+    first: dict[str, str] = {}
+    for cell in column.dropna().unique() if kind_of(column) == "text" else ():
+        original = first.setdefault(" ".join(cell.casefold().split()), cell)
+        if original != cell:
+            yield (
+                f"'{column.name}' holds {original!r} and {cell!r}, which count as different; write "
+                "them alike if they are the same"
+            )
+            return
