@@ -483,7 +483,7 @@ def _described(
         f"{first.precision}, rng {first.rng}",
         "evaluation": f"every {every} on {', '.join(first.evaluate_on)}"
         if first.evaluate_on
-        else "none: the data has no validation or test split",
+        else "none: neither a validation nor a test split",
         "parameters": f"{cost.estimate.parameters:,} in the largest model",
         "time": f"{at_least} {duration(seconds)} on this machine, from {cost.basis}",
         "memory": f"about {cost.estimate.peak_bytes / 1e6:,.0f} MB beside the program itself",
