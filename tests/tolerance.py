@@ -20,6 +20,14 @@ PROBE_FLOAT64 = TRAJECTORY_FLOAT64**0.5
 """Relative error of probes between engines after float64 steps: a probe that is a difference of
 nearly equal numbers, such as a curvature, loses half of the digits."""
 
+CHAOS_FACTOR = 10
+"""How much farther two engines may be from each other, after float64 steps, than a run from itself
+with weights that start one last digit away: engines round at each step, and the farthest of four
+such runs is one draw. Measured ratios are below 3."""
+
+MOST_CHAOS = 1e-4
+"""Relative error above which no difference between engines is excused by chaos."""
+
 PRINTED_DIGITS = 1e-10
 """Relative error of values that are rounded to twelve significant digits."""
 
