@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -213,6 +215,26 @@ _losses: list[int] = []
 def remembering(outputs: Tensor, targets: Tensor) -> Tensor:
     _losses.append(1)
     return functional.cross_entropy(outputs, targets) * len(_losses)
+
+
+def drawing_with_numpy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets) * (1 + 1e-6 * np.random.rand())
+
+
+def drawing_with_python(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets) * (1 + 1e-6 * random.random())
+
+
+def in_numpy(outputs: Tensor, targets: Tensor) -> Any:
+    return functional.cross_entropy(outputs, targets).detach().numpy()
+
+
+def without_gradient(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets).detach()
+
+
+def in_float64(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets, weight=torch.ones(2, dtype=torch.float64))
 
 
 def one_element(outputs: Tensor, targets: Tensor) -> Tensor:

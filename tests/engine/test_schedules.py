@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,34 @@ COMPILED = pytest.param("compiled", marks=pytest.mark.slow)
 
 def halving(step: int, steps: int, *, base: float) -> float:
     return base ** (2 * step / steps)
+
+
+_calls: list[int] = []
+
+
+def counting(step: int, steps: int) -> float:
+    del step, steps
+    _calls.append(1)
+    return 1 / len(_calls)
+
+
+def chaining(step: int, steps: int) -> float:
+    """A schedule that is right as long as one run takes its steps in order."""
+    del steps
+    _calls[:] = [] if step == 0 else [*_calls, 1]
+    return 0.9 ** len(_calls)
+
+
+def drawing(step: int, steps: int) -> float:
+    return float(np.random.rand() * step / steps)
+
+
+def a_hole(step: int, steps: int) -> float:
+    return math.nan if (step, steps) == (7, 40) else 1.0
+
+
+def of_numpy(step: int, steps: int) -> np.float32:
+    return np.float32(1 - step / steps)
 
 
 def plan_of(optimizers: Sequence[object], **more: Any) -> tuple[tuple[RunSpec, ...], Dataset]:
@@ -167,6 +196,11 @@ def test_a_function_of_the_user_is_a_schedule(engine: str) -> None:
     assert segment.curves["train_loss"].values == pytest.approx(losses, rel=TRAJECTORY_FLOAT64)
 
 
+def test_a_schedule_may_return_a_number_of_numpy() -> None:
+    plan, _ = small_plan(optimizers=[{"rule": "sgd", "schedule": f"{__name__}:of_numpy"}])
+    assert plan.runs[0].schedule
+
+
 def expected_end(values: np.ndarray, patience: int, min_delta: float = 0.0) -> int:
     """The place of the evaluation after which a run ends."""
     best, bad = np.inf, 0
@@ -281,6 +315,15 @@ def test_an_evaluated_split_for_validation_is_held_out() -> None:
         (
             {"optimizers": [{"rule": "sgd", "schedule": HALVING | {"args": {"base": "a"}}}]},
             "raised",
+        ),
+        *(
+            ({"optimizers": [{"rule": "sgd", "schedule": f"{__name__}:{own}"}]}, words)
+            for own, words in {
+                "counting": "must depend on the step alone, without state or draws",
+                "chaining": "must depend on the step alone, without state or draws",
+                "drawing": "must depend on the step alone, without state or draws",
+                "a_hole": "optimizers.0..schedule.kind: .* returned nan at step 7 of 40; a sch",
+            }.items()
         ),
     ],
 )  # fmt: skip

@@ -49,6 +49,9 @@ def built(model: str) -> torch.nn.Module:
         ({"loss": "WithParameters"}, "is a class; name a function"),
         ({"loss": "one_element"}, "returned values of shape (1,)"),
         ({"loss": "changing"}, "changes targets in place"),
+        ({"loss": "in_numpy"}, "returned an array of NumPy of shape (), float32; a loss returns"),
+        ({"loss": "without_gradient"}, "without detach, item, numpy or argmax"),
+        ({"loss": "in_float64"}, "given outputs, values of shape (32, 2), float32, and targets, "),
         ({"loss": "distance"}, "every sample with every other"),
         ({"loss": "broadcast"}, "every sample with every other"),
         ({"metrics": [{"name": "tests.user_models:changing", "better": "lower"}]}, "in place"),
@@ -79,6 +82,15 @@ def test_runs_do_not_share_what_a_model_counts_in_attributes(change: str) -> Non
     engines = Engines(dataset, "float32", "cpu")
     reason = why_not_stacked(planned.runs, dataset, engines.build)
     assert "its attribute 'inner.steps' changes while it trains" in reason
+
+
+@pytest.mark.parametrize("library", ["numpy", "python"])
+def test_losses_of_a_stack_do_not_share_a_generator(library: str) -> None:
+    """The draws are smaller than rounding explains."""
+    planned, dataset = plan(loss=f"drawing_with_{library}")
+    engines = Engines(dataset, "float32", "cpu")
+    reason = why_not_stacked(planned.runs, dataset, engines.build)
+    assert "draws from a generator of Python or NumPy" in reason
 
 
 def test_runs_share_buffers_and_what_a_model_computes_once() -> None:

@@ -238,7 +238,7 @@ def test_what_only_the_start_uses_is_known(rule: str, name: str) -> None:
 
 REFUSED = [
     ({"lr": 10}, "use that key"),
-    ({"beta1": {"from": 0.5, "over": 100}}, r"optimizers\[0\].schedule: 100 of beta1 do not fit"),
+    ({"beta1": {"from": 0.5, "over": 100}}, r"schedule: 100 steps of warm-up of beta1 do not fit"),
     ({"momentum": 10}, "not a hyperparameter of adamw"),
     ({}, "must map hyperparameters to durations"),
     (3, "must map hyperparameters to durations"),
@@ -314,7 +314,7 @@ REFUSED_ENTRIES = [
             "rule": "sgd",
             "groups": [{"match": "head", "schedule": {"kind": "cosine", "warmup": 99}}],
         },
-        r"optimizers\[0\].groups\[0\].schedule: 99 of warmup do not fit into 30 steps",
+        r"optimizers\[0\].groups\[0\].schedule: 99 steps of warmup do not fit into 30 steps",
     ),
 ]
 

@@ -236,7 +236,7 @@ def test_wrong_durations_are_refused(wrong: object) -> None:
 
 
 def test_schedules_longer_than_the_budget_are_refused() -> None:
-    with pytest.raises(StudyError, match="240 of warmup do not fit into 240 steps"):
+    with pytest.raises(StudyError, match="240 steps of warmup do not fit into 240 steps"):
         resolve_schedule({"kind": "cosine", "warmup": 240}, TOTAL, EPOCH)
-    with pytest.raises(StudyError, match="150 of warmup and 100 of decay do not fit into 240"):
+    with pytest.raises(StudyError, match="150 steps of warmup and 100 steps of decay do not fit"):
         resolve_schedule({"kind": "warmup_stable_decay", "warmup": 150, "decay": 100}, TOTAL, EPOCH)

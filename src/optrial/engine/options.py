@@ -99,10 +99,11 @@ def rate_factors(
         return np.ones(count)
     steps = np.arange(first_step, first_step + count)
     factors: NDArray[np.float64] = learning_rate_factors(schedule, steps, total, load_code)
-    if not (np.isfinite(factors).all() and (factors >= 0).all()):
+    wrong = factors[~((factors >= 0) & (factors < np.inf))]
+    if len(wrong):
         raise ValueError(
-            f"'{schedule['kind']}' gave lr the factor {factors[~(factors >= 0)][:1]}; a schedule "
-            "returns finite numbers of 0 or more"
+            f"'{schedule['kind']}' gave lr the factor {wrong[0]}; a schedule returns finite "
+            "numbers of 0 or more"
         )
     return factors
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from optrial.code import call_problems, importable, is_code, load_code
 from optrial.config import GroupEntry, OptimizerEntry, belongs, other_keys
-from optrial.errors import USER_CODE_ERRORS, Problem, one_line, suggest
+from optrial.errors import Problem, suggest
 from optrial.plan.groups import check_groups, whole_entry
 from optrial.plan.optimizers import rule_of, rule_of_entry
+from optrial.plan.own_schedules import own_schedule_problem
 from optrial.plan.warmups import warmup_problems
 from optrial.rules import Rule, check_schedule, modifier_problems
 
@@ -96,20 +97,12 @@ def _schedule_problems(
 
 
 def _own_schedule_problems(schedule: Mapping[str, Any]) -> list[Problem]:
-    """Return the problems of a user-defined schedule, called for the first and the last step."""
+    """Return the problems of a user-defined schedule that show without a budget."""
     kind, args = str(schedule["kind"]), schedule.get("args", {})
-    function = load_code(kind)
-    if problems := call_problems(function, args, 2):
+    if problems := call_problems(load_code(kind), args, 2):
         return [problem.under("args") for problem in problems]
-    for step in (0, _TRIED_STEPS - 1):
-        try:
-            factor = function(step, _TRIED_STEPS, **args)
-        except USER_CODE_ERRORS as error:
-            return [Problem("kind", f"'{kind}' raised {one_line(error).rstrip('.')}.")]
-        if not _is_number(factor) or factor < 0:
-            text = f"'{kind}' returned {factor!r}; a schedule returns a finite number of 0 or more"
-            return [Problem("kind", f"{text}, the factor of lr.")]
-    return []
+    reason = own_schedule_problem(kind, args, _TRIED_STEPS)
+    return [Problem("kind", reason)] if reason else []
 
 
 def _has_momentum(entry: OptimizerEntry) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from optrial.code import is_code
 from optrial.config import (
     MOST_STEPS,
     Budget,
@@ -16,10 +17,12 @@ from optrial.config import (
     StudyFile,
 )
 from optrial.data import Dataset
+from optrial.errors import Problem, StudyError
 from optrial.models import resolve_model
 from optrial.plan.evaluation import in_original_units, whole_split
 from optrial.plan.losses import loss_arguments
 from optrial.plan.optimizers import rule_of_entry
+from optrial.plan.own_schedules import own_schedule_problem
 from optrial.plan.space import Point, under
 from optrial.rules import resolve_schedule
 from optrial.spec import Average, EarlyStopping, ProbeSettings
@@ -156,10 +159,18 @@ def schedule_in_steps(
     steps_per_epoch: int,
     divisor: int = 1,
 ) -> dict[str, Any] | None:
-    """Return a schedule with all durations in steps; one of a plateau with its direction."""
+    """Return a schedule with all durations in steps; one of a plateau with its direction.
+
+    Raises:
+        StudyError: it does not fit into the budget, or is a function that fails within it.
+    """
     if schedule is None:
         return None
     resolved = resolve_schedule(schedule, steps, steps_per_epoch, divisor)
+    if is_code(kind := resolved["kind"]):
+        spanned = steps - resolved["warmup"]
+        if reason := own_schedule_problem(kind, resolved["args"], spanned):
+            raise StudyError([Problem("schedule.kind", reason)])
     if resolved["kind"] == "plateau":
         resolved["better"] = study.directions.better(resolved["metric"])
     return resolved

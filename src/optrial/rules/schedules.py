@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from optrial.errors import Problem, StudyError, problems_of, suggest
+from optrial.errors import Problem, StudyError, counted, problems_of, suggest
 
 __all__ = [
     "SCHEDULES",
@@ -487,7 +487,8 @@ def resolve_schedule(
         if divisor > 1:
             warmup["over"] = max(1, min(warmup["over"], steps - 1))
         elif warmup["over"] >= steps:
-            raise StudyError([Problem("schedule", _too_long({name: warmup["over"]}, steps))])
+            durations = {f"warm-up of {name}": warmup["over"]}
+            raise StudyError([Problem("schedule", _too_long(durations, steps))])
     needed = arguments["warmup"] + arguments.get("decay", 0)
     if arguments["warmup"] >= steps or needed > steps:
         raise StudyError([Problem("schedule", _too_long(arguments, steps))])
@@ -614,7 +615,7 @@ def _parsed(schedule: str | Mapping[str, Any]) -> Schedule | list[Problem]:
 
 def _too_long(arguments: Mapping[str, Any], steps: int) -> str:
     known = {name: arguments[name] for name in ("warmup", "decay") if name in arguments}
-    parts = [f"{count} of {name}" for name, count in (known or arguments).items()]
+    parts = [f"{counted(count, 'step')} of {name}" for name, count in (known or arguments).items()]
     return (
         f"{' and '.join(parts)} do not fit into {steps} steps. Shorten them, write them as shares "
         "of the budget, such as 0.1, or lengthen the budget."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -47,6 +49,7 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
     if reason := _why_types_differ(model) or _why_rules_differ(runs):
         return reason
     pair, descents = pack(runs, 2)[0], _descents(runs)
+    generators = _generators()
     try:
         losses = _losses(build("stacked", pair))
         changes = _changes(build("stacked", descents), len(descents))
@@ -56,7 +59,8 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
         return reason_of(error)
     learners = [build("reference", [run]) for run in pair]
     alone = np.hstack([_losses(learner) for learner in learners])
-    if reason := _why_losses_differ(losses, alone) or _why_not_shared(learners[0]):
+    drawn = _why_drawn(generators)
+    if reason := drawn or _why_losses_differ(losses, alone) or _why_not_shared(learners[0]):
         return reason
     parameters = {name for name, _ in model.named_parameters()}
     for run, (_, change) in zip(descents, changes, strict=True):
@@ -68,6 +72,11 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
         if difference > _SAME_GRADIENT[first.precision] * scale:
             return "in a stack its gradients differ from those of a run by itself"
     return ""
+
+
+def _generators() -> bytes:
+    """Return the states of the global generators of Python and NumPy."""
+    return pickle.dumps((random.getstate(), np.random.get_state()))
 
 
 def _why_types_differ(model: nn.Module) -> str:
@@ -98,6 +107,13 @@ def _why_rules_differ(runs: Sequence[RunSpec]) -> str:
         if differs:
             return f"'{name}' takes other steps for several runs at once than for one"
     return ""
+
+
+def _why_drawn(before: bytes) -> str:
+    """Return the reason if a stack, unlike a run by itself, advanced the global generators."""
+    if _generators() == before:
+        return ""
+    return "it draws from a generator of Python or NumPy, which the runs of a stack would share"
 
 
 def _why_losses_differ(stacked: Floats, alone: Floats) -> str:

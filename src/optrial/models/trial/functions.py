@@ -23,6 +23,11 @@ _REMEMBERS = (
     "outputs and targets alone"
 )
 
+_NO_GRADIENT = (
+    "returned a value that does not depend on the outputs for PyTorch; compute it from them by "
+    "differentiable functions, without detach, item, numpy or argmax"
+)
+
 
 def model_path(name: str) -> str:
     """Return the key of the study that names a model."""
@@ -112,10 +117,18 @@ def _loss_problems(problem: TrialProblem, outputs: Tensor, targets: Tensor) -> I
             yield Problem(path, f"'{name}' returned {described(value)}{rule}, as a tensor.")
         elif value.ndim:
             yield Problem(path, f"'{name}' returned {described(value)}{rule}.")
+        elif outputs.requires_grad and not value.requires_grad:
+            yield Problem(path, f"'{name}' {_NO_GRADIENT}.")
         else:
             value.backward()  # type: ignore[no-untyped-call]
     except USER_CODE_ERRORS as error:
-        yield Problem(path, f"'{name}' raised {error_text(error)}{rule}.")
+        raised = f"raised {error_text(error)}, given {_arguments(outputs, targets)}"
+        yield Problem(path, f"'{name}' {raised}{rule}.")
+
+
+def _arguments(outputs: Tensor, targets: Tensor) -> str:
+    """Describe what a loss or metric is called with."""
+    return f"outputs, {described(outputs)}, and targets, {described(targets)}"
 
 
 def _wrong_metric(name: str, problem: TrialProblem, outputs: Tensor, targets: Tensor) -> str:
@@ -128,7 +141,7 @@ def _wrong_metric(name: str, problem: TrialProblem, outputs: Tensor, targets: Te
         compute = partial(_metric_value, name, problem, outputs, targets)
         value, reason = _called(compute, outputs, targets)
     except USER_CODE_ERRORS as error:
-        return f"raised {error_text(error)}"
+        return f"raised {error_text(error)}, given {_arguments(outputs, targets)}"
     if reason or _is_metric(value, len(targets)):
         return reason
     return (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,8 +105,9 @@ def described(value: object) -> str:
     match value:
         case Tensor(is_nested=True):
             return f"a nested tensor, {type_name(value.dtype)}"
-        case Tensor():
-            return f"values of shape {tuple(value.shape)}, {type_name(value.dtype)}"
+        case Tensor() | np.ndarray():
+            kind = "values" if isinstance(value, Tensor) else "an array of NumPy"
+            return f"{kind} of shape {tuple(value.shape)}, {type_name(value.dtype)}"
         case Mapping():
             return f"a {type(value).__name__} with the keys {', '.join(map(repr, value))}"
         case tuple() | list():
@@ -120,6 +123,6 @@ def shapes_text(outputs: Tensor, targets: Tensor) -> str:
     return f" (outputs {tuple(outputs.shape)}, targets {tuple(targets.shape)})"
 
 
-def type_name(dtype: torch.dtype) -> str:
+def type_name(dtype: torch.dtype | np.dtype[Any]) -> str:
     """Return the name of a type without ``torch.``."""
     return str(dtype).removeprefix("torch.")
