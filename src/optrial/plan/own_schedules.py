@@ -1,4 +1,4 @@
-"""Checks of schedules of one's own, by calling them."""
+"""Checks of user-defined schedules, by calling them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _MOST_CALLS = 200
 def own_schedule_problem(kind: str, args: Mapping[str, Any], steps: int) -> str:
     """Return why a function is no schedule for a number of steps, or "".
 
-    It is called for the first, the last and steps between them, in this order and in reverse. It
-    must return the same factors both times: engines call it in an order of their own.
+    It is called for up to 200 steps from the first to the last, and in reverse. Engines differ in
+    the order of their calls, so it must return the same factors both times.
 
     Args:
         kind: ``module:function``.
