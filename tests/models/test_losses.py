@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
+from torch.func import vmap
 from torch.nn import functional
 
 from optrial.models import LOSSES, build_objective, check_loss
@@ -165,3 +166,40 @@ def test_wrong_arguments_are_refused(loss: str, arguments: dict[str, Any], words
 def test_logits_with_time_first_are_refused() -> None:
     with pytest.raises((ValueError, RuntimeError)):
         LOSSES["cross_entropy"](POSITIONS.transpose(0, 1), TOKENS, class_axis=-1)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 15, 16])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"label_smoothing": 0.2}, {"weight": True}, {"ignore_index": 1}]
+)
+def test_many_runs_have_the_cross_entropies_and_gradients_of_each(
+    classes: int, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few classes are transposed, so that samples and not classes fill the vectors of a CPU."""
+    if "weight" in arguments:
+        arguments = {"weight": list(range(1, classes + 1))}
+    draws = torch.Generator().manual_seed(classes)
+    logits = torch.randn(2, 3, 12, classes, generator=draws, dtype=torch.float64)
+    labels = torch.randint(classes, (2, 12), generator=draws)
+    shapes = []
+
+    def seen(outputs: Tensor, *others: Any, **named: Any) -> Tensor:
+        shapes.append(tuple(outputs.shape))
+        return own(outputs, *others, **named)
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return LOSSES["cross_entropy"](outputs, targets, **arguments)
+
+    alone, together = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    each = [loss(alone[seed, run], labels[seed]) for seed in range(2) for run in range(3)]
+    own = functional.cross_entropy
+    monkeypatch.setattr(functional, "cross_entropy", seen)
+    of_all = vmap(vmap(loss, in_dims=(0, None)))(together, labels)
+
+    assert shapes == [(1, classes, 12) if classes < 16 else (12, classes)]
+    torch.testing.assert_close(of_all.flatten(), torch.stack(each), rtol=GRADIENT_FLOAT64, atol=0)
+    torch.stack(each).sum().backward()
+    of_all.sum().backward()
+    torch.testing.assert_close(
+        together.grad, alone.grad, rtol=GRADIENT_FLOAT64, atol=GRADIENT_FLOAT64
+    )

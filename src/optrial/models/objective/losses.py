@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor
 from torch.nn import functional
 
 from optrial.code import call_problems, importable, is_code, load_code
@@ -30,6 +31,9 @@ BALANCED = "balanced"
 """Value of a weight that is computed from the training split; see `optrial.plan`."""
 
 Weights = Sequence[float]
+
+_VECTOR = 16
+"""Float32 numbers in the widest vectors of a CPU."""
 
 
 def cross_entropy(
@@ -57,6 +61,8 @@ def cross_entropy(
     axis = _class_axis(outputs, targets, class_axis)
     if axis == -1 and outputs.shape[:-1] == targets.shape:  # twice as fast as classes in the middle
         outputs, targets, axis = outputs.flatten(0, -2), targets.flatten(), 1
+    if outputs.ndim == 2 and _few_classes_of_many_runs(outputs):
+        outputs, targets = outputs.mT[None], targets[None]
     weights = None if weight is None else outputs.new_tensor(weight)
     smoothed_and_weighted = weights is not None and label_smoothing > 0
     loss = functional.cross_entropy(
@@ -71,6 +77,16 @@ def cross_entropy(
         return loss
     # PyTorch's mean selects the labels that count, as no function of many runs at once can.
     return loss / _weights_of(targets, outputs.new_tensor(weight), ignore_index).sum()
+
+
+def _few_classes_of_many_runs(outputs: Tensor) -> bool:
+    """Return whether the logits of many runs, each (batch, classes), are faster transposed.
+
+    Few classes do not fill a vector of a CPU, but the samples of a batch do: 135 runs with a batch
+    of 100 and 10 classes take 0.8 instead of 4.9 ms forward and backward.
+    """
+    few = outputs.shape[1] < _VECTOR and outputs.device.type == "cpu"
+    return few and not torch.compiler.is_compiling() and is_batchedtensor(outputs)
 
 
 def _weights_of(targets: Tensor, weights: Tensor, ignore_index: int) -> Tensor:
