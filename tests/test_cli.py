@@ -257,13 +257,20 @@ def test_a_line_of_torch_fits_a_terminal_and_can_be_pasted(
     assert ast.dump(ast.parse(statement)) == ast.dump(ast.parse(piped))
 
 
-def test_help_shows_no_type_for_flags_and_whole_sentences(optrial: Command) -> None:
-    for arguments in ([], ["run"], ["timing"], ["data"], ["speeds", "show"]):
-        assert "bool" not in optrial(*arguments, "--help").out
+def test_help_names_values_and_whole_sentences() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    for command in group.commands.values():
-        assert command.get_short_help_str().endswith("."), command.name
+    for name, command in group.commands.items():
+        assert command.get_short_help_str().endswith("."), name
+        context = typer.Context(command)
+        for parameter in command.get_params(context):
+            names, _ = parameter.get_help_record(context) or ("", "")
+            assert not re.search(r"<[^|>]*>", names), (name, names)  # <int>, but not <yes|no>
+
+
+def test_the_usage_of_a_command_is_as_in_its_help(optrial: Command) -> None:
+    assert "Usage: optrial compare [OPTIONS] [DIR... [A B]]" in optrial("compare", "--help").out
+    assert "Usage: optrial run [OPTIONS] STUDY" in optrial("run").err
 
 
 def in_terminal(optrial: Command, *arguments: str) -> str:

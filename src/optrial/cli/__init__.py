@@ -51,20 +51,31 @@ _REACTION_SECONDS = 0.5
 _STOPPING = "stopping as soon as the running code returns; press Ctrl-C again to stop now"
 
 
-def _without_types_of_flags(parameters: list[Any]) -> list[Any]:
-    """Return parameters whose help shows no type for flags, which take no value."""
+def _without_types(parameters: list[Any]) -> list[Any]:
+    """Return parameters whose help shows no type for arguments and for flags."""
     for parameter in parameters:
-        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: None
+        elif getattr(parameter, "is_flag", False) and parameter.metavar is None:
             parameter.metavar = ""
     return parameters
 
 
 class _Command(TyperCommand):
-    """A command whose flags show no type."""
+    """A command whose help names values as its usage does: ``STUDY``, ``[DIR...]``."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters with `--help`."""
-        return _without_types_of_flags(super().get_params(ctx))
+        return _without_types(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage after the name of the command."""
+        arguments = [
+            parameter.metavar if parameter.required else f"[{parameter.metavar}]"
+            for parameter in self.get_params(ctx)
+            if parameter.param_type_name == "argument"
+        ]
+        return ["[OPTIONS]", *arguments]
 
 
 class _Group(TyperGroup):
@@ -72,7 +83,7 @@ class _Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters with `--help`."""
-        return _without_types_of_flags(super().get_params(ctx))
+        return _without_types(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""

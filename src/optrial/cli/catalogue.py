@@ -77,7 +77,7 @@ def explain(
     rules: Annotated[
         list[str],
         typer.Argument(
-            metavar="RULE", help="One or more rules or modifiers.", autocompletion=complete.rules
+            metavar="RULE...", help="One or more rules or modifiers.", autocompletion=complete.rules
         ),
     ],
     file_format: Annotated[
@@ -118,11 +118,13 @@ def landscape(
     ] = "rosenbrock",
     optimizers: Annotated[
         str | None,
-        typer.Option(help="sgd:lr=0.1,adam:lr=best \\[default: four rules, best rates]."),
+        typer.Option(
+            metavar="RULES", help="sgd:lr=0.1,adam:lr=best \\[default: four rules, best rates]."
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each optimizer.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps of each optimizer.")] = 200,
     start: Annotated[
-        str | None, typer.Option(help="Start, as x,y \\[default: that of the function].")
+        str | None, typer.Option(metavar="X,Y", help="Start \\[default: that of the function].")
     ] = None,
     out: Annotated[
         Path | None,

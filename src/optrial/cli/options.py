@@ -221,7 +221,7 @@ StoresArgument = Annotated[
 ComparedStores = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[DIR...] [A B]",
+        metavar="DIR... [A B]",
         help=f"{_STORES} Then two optimizers \\[default: all pairs].",
         autocompletion=complete.stores_and_optimizers,
         show_default=False,
@@ -244,6 +244,7 @@ ReportedMetric = Annotated[
     str | None,
     typer.Option(
         "--metric",
+        metavar="METRIC",
         help="Metric that optimizers are compared on \\[default: the reported one].",
         autocompletion=complete.metrics,
     ),
@@ -297,7 +298,10 @@ FigureFile = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of downloaded data \\[default: OPTRIAL_DATA, else the user cache]."),
+    typer.Option(
+        metavar="DIR",
+        help="Folder of downloaded data \\[default: OPTRIAL_DATA, else the user cache].",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -323,7 +327,7 @@ CheckpointOption = Annotated[
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
 ExecutorOption = Annotated[
     Executor | None,
-    typer.Option(help="Executor of the training: auto, local, processes or ray \\[default: auto]."),
+    typer.Option(metavar="EXECUTOR", help="auto, local, processes or ray \\[default: auto]."),
 ]
 JobsOption = Annotated[
     str | None,
@@ -344,7 +348,9 @@ TrustOption = Annotated[
         help="Folder, file or module whose code may run. Repeatable.",
     ),
 ]
-SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds \\[default: the study's].")]
+SeedsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Number of seeds \\[default: the study's].")
+]
 
 
 def direction_of(better: Better | None) -> Direction | None:

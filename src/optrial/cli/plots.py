@@ -45,6 +45,7 @@ def plot(
     metric: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="METRIC",
             help="Metric to draw \\[default: the reported one]. Repeatable: metrics of one kind "
             "share a panel.",
             autocompletion=complete.metrics,
@@ -73,7 +74,8 @@ def plot(
         bool, typer.Option("--each-seed", help="Draw a line per run instead of mean and interval.")
     ] = False,
     problem: Annotated[
-        list[str] | None, typer.Option(help="Problem to draw \\[default: all]. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Problem to draw \\[default: all]. Repeatable."),
     ] = None,
     out: FigureFile = None,
 ) -> None:
@@ -136,7 +138,8 @@ def boundary(
     storage: StorageOption = None,
     split: Annotated[Split, typer.Option(help="Split whose samples are drawn.")] = Split.TEST,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the run of each optimizer \\[default: the first].")
+        int | None,
+        typer.Option(metavar="N", help="Seed of the run of each optimizer \\[default: the first]."),
     ] = None,
     data_dir: DataDir = None,
     trust: TrustOption = None,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["model", "print_models", "samples"]
 
 ProblemOption = Annotated[
-    str | None, typer.Option(help="Problem of the study \\[default: the first].")
+    str | None, typer.Option(metavar="NAME", help="Problem of the study \\[default: the first].")
 ]
 
 
@@ -132,7 +132,8 @@ def samples(
     study: StudyArgument,
     split: Annotated[Split, typer.Option(help="Split to show.")] = Split.TRAIN,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Number of samples \\[default: as many as fit].")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of samples \\[default: as many as fit]."),
     ] = None,
     problem: ProblemOption = None,
     settings: Settings = None,

@@ -27,15 +27,22 @@ __all__ = ["lr_range"]
 
 def lr_range(
     study: StudyArgument,
-    low: Annotated[float, typer.Option(help="Learning rate of the first step.")] = 1e-6,
+    low: Annotated[
+        float, typer.Option(metavar="RATE", help="Learning rate of the first step.")
+    ] = 1e-6,
     high: Annotated[
         float | None,
-        typer.Option(help="Learning rate of the last step \\[default: 1 or 100, by the rule]."),
+        typer.Option(
+            metavar="RATE",
+            help="Learning rate of the last step \\[default: 1 or 100, by the rule].",
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=30, help="Number of steps.")] = 200,
+    steps: Annotated[int, typer.Option(min=30, metavar="N", help="Number of steps.")] = 200,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
-    problem: Annotated[str | None, typer.Option(help="Problem \\[default: the first].")] = None,
+    problem: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Problem \\[default: the first].")
+    ] = None,
     settings: Settings = None,
     trust: TrustOption = None,
     data_dir: DataDir = None,

@@ -94,7 +94,7 @@ def best(
     metric: ReportedMetric = None,
     better: BetterOption = None,
     problem: Annotated[
-        str | None, typer.Option(help="Problem to answer for \\[default: each].")
+        str | None, typer.Option(metavar="NAME", help="Problem to answer for \\[default: each].")
     ] = None,
     storage: StorageOption = None,
 ) -> None:
@@ -136,7 +136,10 @@ def _fitted(code: str) -> str:
 def report(
     store: StoresArgument = None,
     out: Annotated[
-        Path | None, typer.Option(help="FILE.html \\[default: report.html in the study's folder].")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="FILE.html \\[default: report.html in the study's folder]."
+        ),
     ] = None,
     metric: ReportedMetric = None,
     better: BetterOption = None,
@@ -162,7 +165,10 @@ def figures(
         FigureFormat.PNG
     ),
     out: Annotated[
-        Path | None, typer.Option(help="FOLDER \\[default: figures in the study's folder].")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of the figures \\[default: figures in the study's folder]."
+        ),
     ] = None,
     metric: ReportedMetric = None,
     better: BetterOption = None,
@@ -244,7 +250,9 @@ def curves(
     metric: Annotated[
         str,
         typer.Option(
-            help="Metric: train_loss, test_accuracy, ...", autocompletion=complete.metrics
+            metavar="METRIC",
+            help="train_loss, test_accuracy, ...",
+            autocompletion=complete.metrics,
         ),
     ],
     wide: Annotated[
@@ -292,13 +300,16 @@ def compare(
     better: BetterOption = None,
     target: Annotated[
         str | None,
-        typer.Option(help="Compare the time to a target instead: 'validation_accuracy 0.95'."),
+        typer.Option(
+            metavar="TARGET",
+            help="Compare the time to a target instead: 'validation_accuracy 0.95'.",
+        ),
     ] = None,
     unit: Annotated[
         TimeUnit, typer.Option("--in", help="Unit of the time to a target.")
     ] = TimeUnit.STEPS,
     problem: Annotated[
-        str | None, typer.Option(help="Problem to compare on \\[default: each].")
+        str | None, typer.Option(metavar="NAME", help="Problem to compare on \\[default: each].")
     ] = None,
     storage: StorageOption = None,
 ) -> None:

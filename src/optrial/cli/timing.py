@@ -45,12 +45,14 @@ def timing(
     ] = None,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Number of turns of each optimizer.")] = 15,
+    rounds: Annotated[
+        int, typer.Option(min=3, metavar="N", help="Number of turns of each optimizer.")
+    ] = 15,
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")
     ] = True,
     problem: Annotated[
-        str | None, typer.Option(help="Problem to time \\[default: the first].")
+        str | None, typer.Option(metavar="NAME", help="Problem to time \\[default: the first].")
     ] = None,
     settings: Settings = None,
     trust: TrustOption = None,
