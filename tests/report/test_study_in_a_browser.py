@@ -215,6 +215,15 @@ def test_the_theme_is_the_readers_or_chosen(page: Any) -> None:
     assert background(page) == DARK.background
 
 
+@pytest.mark.slow
+def test_long_tables_fade_where_they_go_on_and_are_printed_whole(page: Any) -> None:
+    style = "return getComputedStyle(document.querySelector('.tall'))"
+    assert page.execute_script(f"{style}.backgroundAttachment") == "local, scroll"
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert page.execute_script(f"{style}.maxHeight") == "none"
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("width", [390, 768, 1200])
 def test_the_page_fits_its_width(page: Any, address: str, width: int) -> None:
