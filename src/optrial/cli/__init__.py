@@ -55,7 +55,7 @@ def _without_types(parameters: list[Any]) -> list[Any]:
     """Return parameters whose help shows no type for arguments and for flags."""
     for parameter in parameters:
         if parameter.param_type_name == "argument":
-            parameter.display_type_rich = lambda ctx: None
+            parameter.display_type_rich = lambda **_: None
         elif getattr(parameter, "is_flag", False) and parameter.metavar is None:
             parameter.metavar = ""
     return parameters
