@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import optrial
 from optrial.errors import (
     Problem,
     StoreError,
@@ -154,3 +155,12 @@ def test_a_long_path_loses_its_middle() -> None:
     assert text.startswith("no study is stored in 'a/a/")
     assert text.endswith("a/b'. Check the path.")
     assert len(text) < 300
+
+
+def test_a_notebook_shows_the_line_that_called_and_the_message_alone() -> None:
+    with pytest.raises(StudyError) as caught:
+        optrial.compare(data="digits", optimizers=["sgd", "adm"], epochs=1)
+    line, empty, *message = caught.value._render_traceback_()
+    assert line.startswith("----> ")
+    assert line.endswith('optimizers=["sgd", "adm"], epochs=1)')
+    assert (empty, message) == ("", [f"StudyError: {caught.value}"])

@@ -21,9 +21,11 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import traceback
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from optrial.passwords import without_passwords
@@ -45,6 +47,7 @@ _ESCAPE_SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]?"
 )
 _JOINERS = "\u200c\u200d"  # parts of words and of emoji
+_PACKAGE = Path(__file__).parent
 
 
 def printable(text: str) -> str:
@@ -140,10 +143,22 @@ class Problem:
 
 
 class OptrialError(Exception):
-    """Base class of all errors that optrial raises on purpose; their messages are printable."""
+    """Base class of all errors that optrial raises on purpose; their messages are printable.
+
+    A notebook shows the line that called optrial and the message; `traceback.print_last` shows
+    every call.
+    """
 
     def __str__(self) -> str:
         return printable(_LONG_WORD.sub(lambda word: cut(word[0]), super().__str__()))
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows of an error that nothing catches."""
+        calls = traceback.extract_tb(self.__traceback__)
+        inside = [Path(call.filename).is_relative_to(_PACKAGE) for call in calls]
+        outside = calls[: inside.index(True)] if True in inside else calls
+        place = [f"----> {call.lineno} {call.line}" for call in outside[-1:]]
+        return [*place, "", f"{type(self).__name__}: {self}"]
 
 
 class StudyError(OptrialError):

@@ -37,7 +37,7 @@ def _problem_html(view: StudyView, problem: ProblemView) -> Iterator[str]:
     if comparisons is not None:
         verdict = f"{best_sentence(comparisons, problem.contestants)}."
     verdict = f"{problem.name}: {verdict}" if len(view.problems) > 1 else verdict
-    use = [f"{recommendation}."] if recommendation else []
+    use = [f"{recommendation.text}."] if recommendation else []
     settings = list(problem.summaries)
     if len(settings) > _MOST_ROWS:
         settings = [summary for summary in settings if summary.best] or settings
