@@ -155,6 +155,9 @@ def test_classes_of_packages_and_losses_of_pytorch_need_no_trust(folder: Path) -
     pytest.importorskip("pytorch_optimizer")
     assert Trust(tell=told.append).refusals(["pytorch_optimizer:Lion"]) == {}
     assert told == ["runs code of: pytorch_optimizer:Lion"]
+    trust = Trust(tell=told.append)
+    assert trust.refusals(["pytorch_optimizer:Lion"]) == trust.refusals(["pytorch_optimizer:Lion"])
+    assert len(told) == 2, "each trust names code once"
 
 
 def test_functions_of_packages_need_trust(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

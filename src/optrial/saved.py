@@ -97,8 +97,12 @@ def saved_predictions(
         if run_id not in run_ids:
             continue
         dataset = _data_of(record, datasets)
-        if dataset.kind != "labels":
-            raise StoreError(f"{dataset.name} has no class per sample, so none is predicted.")
+        if dataset.kind != "labels" or record.spec.loss == "mean_output":
+            others = len({other.problem for other in saved.values()}) > 1
+            raise StoreError(
+                f"{record.problem} has no class per sample, so none is predicted."
+                + " Name another problem (--problem)." * others
+            )
         model = saved_model(store, folder, run_id, trust)
         predict = partial(_classes, model, record)
         data = dataset.splits[split]

@@ -258,6 +258,17 @@ def test_studies_and_problems_are_overlaid(tmp_path: Path) -> None:
             one.plot_curves(["test_accuracy", "test_loss"])
 
 
+def test_values_of_different_losses_share_no_axis() -> None:
+    records = made_up_records(["sgd"], rates=(0.1,))
+    one = made_up_view(records, {"name": "a"})
+    errors = [replace(record, spec=replace(record.spec, loss="mse")) for record in records]
+    two = made_up_view(errors, {"name": "b"})
+    with pytest.raises(StoreError, match="train_loss is cross_entropy in a and mse in b"):
+        drawn(one, two, metrics=("train_loss",), options=CurveOptions())
+    drawn(one, two, options=CurveOptions())  # accuracies do
+    drawn(two, metrics=("train_loss",), options=CurveOptions())
+
+
 def test_the_command_writes_a_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -274,7 +285,7 @@ def test_the_command_writes_a_figure(
         with pytest.raises(SystemExit) as error:
             main()
         assert error.value.code == 2
-    assert "must be LOW:HIGH" in capsys.readouterr().err
+        assert "error: the command line has 1 problem" in capsys.readouterr().err
 
 
 def test_a_curve_of_which_every_run_diverged_does_not_squeeze_the_others() -> None:

@@ -128,10 +128,20 @@ def test_what_has_no_boundary_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
             patch.setattr("optrial.saved.saved_predictions", None)  # nothing is evaluated
             with pytest.raises(StoreError, match="inputs of two numbers; those of digits have 1"):
                 results.boundary_figure()
-    diabetes = {"dataset": "diabetes", "model": "mlp", "loss": "mse"}
-    trained(tmp_path / "diabetes", problem=diabetes)
-    with load(tmp_path / "diabetes") as results, pytest.raises(StoreError, match="no class"):
-        results.confusion()
+    model = {"kind": "mlp", "hidden": [8]}
+    sugar = {"dataset": "diabetes", "model": model, "loss": "mse"}
+    moons = {"dataset": dict(MOONS), "model": model}
+    trained(tmp_path / "two", problem={"sugar": sugar, "moons": moons})
+    with load(tmp_path / "two") as results:
+        with pytest.raises(StoreError, match=r"sugar has no class .* another problem"):
+            results.confusion()
+        with pytest.raises(StoreError, match=r"of sugar have 10\. Name a problem .*--problem"):
+            results.boundary_figure()
+        with pytest.raises(StoreError, match="no 'moon'"):
+            results.boundary_figure(problem="moon")
+        assert {*results.confusion(problem="moons")["problem"]} == {"moons"}
+        assert len(results.confusion_figure(problem="moons").axes) == 1
+        assert len(results.boundary_figure(problem="moons").axes) == 1
     Study(**small_keys()).run(tmp_path / "unsaved", device="cpu").close()
     with load(tmp_path / "unsaved") as results, pytest.raises(StoreError, match="save: final"):
         results.confusion()
@@ -200,8 +210,9 @@ def test_shared_layers_and_loose_parameters_are_counted_once() -> None:
         ("diabetes", False),
         ("digits", True),
         ({"name": "palindrome", "length": 5}, False),
+        (dict(MOONS) | {"targets": "inputs"}, False),
     ],
-    ids=["points", "table", "images", "digits of a series"],
+    ids=["points", "table", "images", "digits of a series", "points with two targets"],
 )
 def test_samples_are_shown(
     dataset: Any,
@@ -211,7 +222,7 @@ def test_samples_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = "rnn" if isinstance(dataset, dict) and dataset["name"] == "palindrome" else "mlp"
-    loss = "mse" if dataset == "diabetes" else "cross_entropy"
+    loss = "mse" if dataset == "diabetes" or "targets" in dataset else "cross_entropy"
     keys = small_keys(problem={"dataset": dataset, "model": model, "loss": loss})
     file = tmp_path / "study.yaml"
     file.write_text(json.dumps(keys))

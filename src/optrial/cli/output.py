@@ -222,7 +222,8 @@ def save_parquet(table: DataFrame, out: Path | None) -> None:
     from optrial.analysis.wide import write_parquet
 
     if out is None:
-        raise StudyError([Problem("--out", "is needed for parquet: --out FILE.parquet.")])
+        message = "is needed for parquet: --out FILE.parquet."
+        raise StudyError([Problem("--out", message)], "the command line")
     write_parquet(table, out)
     note(f"wrote {out}")
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["boundary", "confusion", "plot"]
 
+OneProblem = Annotated[
+    str | None, typer.Option("--problem", help="Problem to draw \\[default: all].")
+]
 Only = Annotated[
     list[str] | None,
     typer.Option(
@@ -106,6 +109,7 @@ def confusion(
     stores: StoresArgument = None,
     storage: StorageOption = None,
     split: Annotated[Split, typer.Option(help="Split to predict.")] = Split.TEST,
+    problem: OneProblem = None,
     data_dir: DataDir = None,
     file_format: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = (
         Format.TABLE
@@ -119,8 +123,8 @@ def confusion(
     """
     permitted = trust_of(trust)
     with load_results(stores, storage) as results, prints_apart():
-        table = results.confusion(split.value, data_dir=data_dir, trust=permitted)
-        figure = results.confusion_figure(split.value, data_dir=data_dir, trust=permitted)
+        table = results.confusion(split.value, problem, data_dir=data_dir, trust=permitted)
+        figure = results.confusion_figure(split.value, problem, data_dir=data_dir, trust=permitted)
     if file_format is Format.TABLE:
         right = table[table["true"] == table["predicted"]]
         by_class = right.pivot_table(
@@ -137,6 +141,7 @@ def boundary(
     stores: StoresArgument = None,
     storage: StorageOption = None,
     split: Annotated[Split, typer.Option(help="Split whose samples are drawn.")] = Split.TEST,
+    problem: OneProblem = None,
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", help="Seed of the run of each optimizer \\[default: the first]."),
@@ -151,7 +156,7 @@ def boundary(
     """
     with load_results(stores, storage) as results, prints_apart():
         figure = results.boundary_figure(
-            split.value, seed=seed, data_dir=data_dir, trust=trust_of(trust)
+            split.value, problem, seed=seed, data_dir=data_dir, trust=trust_of(trust)
         )
     _save(figure, out, results.folder, "boundary")
 
@@ -166,9 +171,10 @@ def _limits(text: str | None) -> tuple[float | None, float | None]:
         low, high = (float(end) if end else None for end in (text or ":").split(":"))
     except ValueError:
         message = f"'{text}': must be LOW:HIGH, such as 0.5:3, 0.5: or :3."
-        raise StudyError([Problem("--ylim", message)]) from None
+        raise StudyError([Problem("--ylim", message)], "the command line") from None
     if low is not None and high is not None and not low < high:
-        raise StudyError([Problem("--ylim", f"'{text}': the first must be less than the second.")])
+        message = f"'{text}': the first must be less than the second."
+        raise StudyError([Problem("--ylim", message)], "the command line")
     return low, high
 
 

@@ -155,7 +155,7 @@ def samples(
         data = loaded.load_data(data_dir, problem=problem)
     chosen = some_samples(data, split, count)
     title = f"{data.name}, {split}"
-    as_table = chosen.tokens is not None or is_table(chosen.inputs)
+    as_table = chosen.tokens is not None or is_table(chosen.inputs, chosen.targets)
     if as_table:
         print_table(*table_cells(*chosen), title)
     if out is not None or not as_table:

@@ -318,7 +318,7 @@ def compare(
 
     if target and (metric or better):
         message = "names the metric already; leave out --metric and --better."
-        raise StudyError([Problem("--target", message)])
+        raise StudyError([Problem("--target", message)], "the command line")
     places, pair = _places_and_pair(store or [])
     if target and not pair:
         message = "needs two optimizers: optrial compare STUDY A B --target TARGET."
@@ -365,7 +365,8 @@ def _named_target(results: Results, text: str) -> tuple[str, float | None]:
     try:
         return parse_target(text, results.directions)
     except ValueError as error:
-        raise StudyError([Problem("--target", f"'{text}': {error}")]) from error
+        message = f"'{text}': {error}"
+        raise StudyError([Problem("--target", message)], "the command line") from error
 
 
 def audit(

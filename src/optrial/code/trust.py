@@ -47,6 +47,7 @@ class Trust:
     ask: Callable[[str], bool] | None = None
     tell: Callable[[str], None] = _log
     _answers: dict[str, bool] = field(default_factory=dict, init=False)
+    _told: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         from_environment = filter(None, os.environ.get(_VARIABLE, "").split(os.pathsep))
@@ -79,10 +80,10 @@ class Trust:
         origins = {name: origin_of(name.partition(":")[0]) for name in names if not is_passed(name)}
         refusals = {name: reason for name, o in origins.items() if (reason := self._place(name, o))}
         allowed = {name: origin for name, origin in origins.items() if name not in refusals}
-        if shown := ", ".join(
-            _shown(*item) for item in allowed.items() if _is_worth_telling(*item)
-        ):
-            self.tell(f"runs code of: {shown}")
+        worth = [_shown(*item) for item in allowed.items() if _is_worth_telling(*item)]
+        if news := [shown for shown in worth if shown not in self._told]:
+            self._told.update(news)
+            self.tell(f"runs code of: {', '.join(news)}")
         for name, origin in allowed.items():
             if reason := self._object(name, origin):
                 refusals[name] = reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def some_samples(dataset: Dataset, split: str, count: int | None = None) -> Samp
         dataset: the data.
         split: "train", "validation" or "test".
         count: number of samples; by default a sheet of images or series, a few rows of a table, or
-            all points of a plane.
+            all points of a plane with one target each.
 
     Raises:
         DataError: the dataset has no such split.
@@ -53,7 +54,8 @@ def some_samples(dataset: Dataset, split: str, count: int | None = None) -> Samp
     data, shape = dataset.splits[split], dataset.input_shape
     size = len(data.targets)
     if count is None:
-        count = size if shape == (2,) else SHEET if len(shape) > 1 else ROWS
+        is_plane = shape == (2,) and math.prod(data.targets.shape[1:]) == 1
+        count = size if is_plane else SHEET if len(shape) > 1 else ROWS
     rows = np.unique(np.linspace(0, size - 1, min(count, size)).round().astype(int))
     summary = dataset.summary
     return Samples(

@@ -262,9 +262,11 @@ def draw_curves(
         named: whether the legend names the contenders.
 
     Raises:
-        StoreError: no contender is named as `options.only` says.
+        StoreError: no contender is named as `options.only` says, or a metric is the value of
+            different losses.
     """
     contenders = _Contenders(sources, options.only)
+    _check_losses(contenders, metrics)
     every = _lines(contenders, metrics, options, named)
     lines = sorted(every, key=lambda line: line.grey)  # the legend names those in colour first
     above = [0] * len(lines) if any(line.grey for line in lines) else _lines_above(lines)
@@ -288,6 +290,27 @@ def draw_curves(
     if published:
         axes.plot([], [], mec=theme.text, label=PUBLISHED, **_circle(theme))
     legend(axes, contenders.title if named else "")
+
+
+def _check_losses(contenders: _Contenders, metrics: Sequence[str]) -> None:
+    """Refuse to draw the values of different losses on the same axes.
+
+    Raises:
+        StoreError: they differ.
+    """
+    for metric in metrics:
+        known: dict[str, str] = {}
+        for source, contender in contenders.entries:
+            curves = source.view.curves(metric)
+            if source.view.directions.parse(metric).is_loss:
+                for record in contender.records:
+                    if record.run_id in curves:
+                        known.setdefault(record.spec.loss, source.name or record.problem)
+        if len(known) > 1:
+            losses = " and ".join(f"{loss} in {name}" for loss, name in known.items())
+            raise StoreError(
+                f"{metric} is {losses}, whose values share no axis; draw them one at a time."
+            )
 
 
 def _lines(

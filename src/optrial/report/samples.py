@@ -47,10 +47,14 @@ PICTURE = 0.84
 Array = NDArray[Any]
 
 
-def is_table(inputs: Array) -> bool:
-    """Return whether samples are shown as rows: tables, and short series of whole numbers."""
+def is_table(inputs: Array, targets: Array) -> bool:
+    """Return whether samples are shown as rows.
+
+    So are tables, short series of whole numbers, and points with several targets, which one colour
+    cannot show.
+    """
     if inputs.shape[1:] == PLANE:
-        return False
+        return math.prod(targets.shape[1:]) > 1
     is_short = inputs.ndim == 3 and inputs.shape[1] <= MOST_COLUMNS and inputs.shape[2] == 1
     return inputs.ndim == 2 or (is_short and bool((inputs % 1 == 0).all()))
 
@@ -96,7 +100,7 @@ def samples_figure(
     from matplotlib.figure import Figure  # heavy  # noqa: PLC0415
 
     with figure_style(theme):
-        figure = Figure(figsize=_size(inputs))
+        figure = Figure(figsize=_size(inputs, targets))
         draw_samples(figure.add_subplot(), inputs, targets, names, columns, tokens, theme)
         if title:
             figure.suptitle(literal(title), fontsize=8, x=0.01, horizontalalignment="left")
@@ -104,12 +108,12 @@ def samples_figure(
     return figure
 
 
-def _size(inputs: Array) -> tuple[float, float]:
+def _size(inputs: Array, targets: Array) -> tuple[float, float]:
     """Return width and height in inches of a figure of samples."""
+    if is_table(inputs, targets):
+        return WIDTHS["page"], 0.4 + 0.19 * (len(inputs) + 1)
     if inputs.shape[1:] == PLANE:
         return WIDTHS["column"], 3.2
-    if is_table(inputs):
-        return WIDTHS["page"], 0.4 + 0.19 * (len(inputs) + 1)
     rows, columns = _grid_shape(len(inputs))
     return max(WIDTHS["page"] * columns / COLUMNS, WIDTHS["column"]), rows * 1.05 + 0.25
 
@@ -130,7 +134,7 @@ def draw_samples(
 ) -> None:
     """Draw samples with their labels on one pair of axes; see `samples_figure`."""
     shape = inputs.shape[1:]
-    if tokens is not None or is_table(inputs):
+    if tokens is not None or is_table(inputs, targets):
         _draw_rows(axes, *table_cells(inputs, targets, names, columns, tokens), theme)
     elif shape == PLANE:
         draw_points(axes, inputs, targets, names, theme)
@@ -149,9 +153,11 @@ def draw_points(
 ) -> None:
     """Draw points of a plane, coloured by their class, or shaded by their value."""
     points, targets = inputs[:MOST_POINTS], targets[:MOST_POINTS]
-    if targets.dtype.kind != "i" or targets.ndim > 1:
-        colours = np.asarray(targets, np.float64).reshape(len(targets), -1)[:, 0]
-        axes.scatter(points[:, 0], points[:, 1], c=colours, s=9, cmap="viridis", linewidths=0)
+    if targets.dtype.kind != "i":
+        shades = np.asarray(targets, np.float64).reshape(len(targets))
+        x, y = points.T
+        drawn = axes.scatter(x, y, c=shades, s=9, cmap="viridis", linewidths=0)
+        axes.get_figure(root=True).colorbar(drawn, ax=axes, label="target")  # type: ignore[union-attr]
     else:
         for label in np.unique(targets).tolist():
             of_class = points[targets == label]

@@ -46,6 +46,7 @@ class SavedWeights(Reading):
     def confusion(
         self,
         split: str = "test",
+        problem: str | None = None,
         *,
         data_dir: str | Path | None = None,
         trust: Iterable[str | Path] | Trust = (),
@@ -58,22 +59,25 @@ class SavedWeights(Reading):
 
         Args:
             split: "train", "validation" or "test".
+            problem: name of a problem; by default all.
             data_dir: folder of downloaded datasets.
             trust: see `Study.from_file`; the code of the study is imported.
 
         Raises:
-            StoreError: no weights were saved, the code or the data of a run has changed, or the
-                targets are no classes.
+            StoreError: no weights were saved, the code or the data of a run has changed, the
+                targets are no classes, or there is no such problem.
         """
         import pandas as pd  # heavy  # noqa: PLC0415
 
         rows = []
-        for (problem, name), (table, names) in self._confusions(split, data_dir, trust).items():
+        run_ids = self._run_ids(problem)
+        tables = self._confusions(split, data_dir, trust, run_ids)
+        for (where, name), (table, names) in tables.items():
             optimizer, _, setting = name.partition(" ")
             for true, counts in zip(names, table, strict=True):
                 rows += [
                     {
-                        "problem": problem,
+                        "problem": where,
                         "optimizer": optimizer,
                         "setting": setting,
                         "true": true,
@@ -88,16 +92,19 @@ class SavedWeights(Reading):
     def confusion_figure(
         self,
         split: str = "test",
+        problem: str | None = None,
         *,
         data_dir: str | Path | None = None,
         trust: Iterable[str | Path] | Trust = (),
     ) -> Figure:
         """Return a figure with the confusion matrix of each contender; see `confusion`."""
-        return confusion_figure(_by_label(self._confusions(split, data_dir, trust)))
+        run_ids = self._run_ids(problem)
+        return confusion_figure(_by_label(self._confusions(split, data_dir, trust, run_ids)))
 
     def boundary_figure(
         self,
         split: str = "test",
+        problem: str | None = None,
         *,
         seed: int | None = None,
         data_dir: str | Path | None = None,
@@ -107,6 +114,7 @@ class SavedWeights(Reading):
 
         Args:
             split: the samples to draw.
+            problem: name of a problem; by default all.
             seed: the run of each contender; by default its first one.
             data_dir: folder of downloaded datasets.
             trust: see `Study.from_file`; the code of the study is imported.
@@ -114,7 +122,9 @@ class SavedWeights(Reading):
         Raises:
             StoreError: as `confusion`; or inputs are not two numbers, or there is no such seed.
         """
-        boundaries = self._boundaries(split, seed, data_dir, trust, self.records)
+        run_ids = self._run_ids(problem)
+        records = [r for r in self.records if run_ids is None or r.run_id in run_ids]
+        boundaries = self._boundaries(split, seed, data_dir, trust, records)
         return boundary_figure(_by_label(boundaries))
 
     def _boundaries(
@@ -131,7 +141,7 @@ class SavedWeights(Reading):
             StoreError: see `boundary_figure`.
         """
         for record in records:
-            _check_plane(record)
+            _check_plane(record, several=len({other.problem for other in records}) > 1)
         boundaries: dict[tuple[str, str], Boundary] = {}
         run_ids = {r.run_id for r in records if seed is None or r.seed == seed}
         for name, one in self._predictions(split, data_dir, trust, run_ids):
@@ -198,6 +208,16 @@ class SavedWeights(Reading):
         runs = self._contender(optimizer, problem).records
         (boundary,) = self._boundaries(split, seed, data_dir, trust, runs).values()
         return plot(draw_boundary, boundary, axes=axes)
+
+    def _run_ids(self, problem: str | None) -> set[str] | None:
+        """Return the runs of a problem; None for those of all.
+
+        Raises:
+            StoreError: there is no such problem.
+        """
+        if problem is None:
+            return None
+        return {record.run_id for record in one_problem(self.view(), problem).records}
 
     def _contender(self, optimizer: str | None, problem: str | None) -> Contender:
         """Return what a name stands for, or the only contender.
@@ -324,8 +344,12 @@ class SavedWeights(Reading):
         )
 
 
-def _check_plane(record: Record) -> None:
+def _check_plane(record: Record, *, several: bool) -> None:
     """Refuse a run whose inputs are not two numbers.
+
+    Args:
+        record: the run.
+        several: whether there are other problems.
 
     Raises:
         StoreError: they are not.
@@ -335,7 +359,9 @@ def _check_plane(record: Record) -> None:
         text = " x ".join(map(str, shape))
         raise StoreError(
             f"a decision boundary needs inputs of two numbers; those of {record.problem} have "
-            f"{text}. Confusion matrices need no such inputs: optrial confusion."
+            f"{text}. "
+            + "Name a problem that has such inputs (--problem). " * several
+            + "For classes, optrial confusion takes any inputs."
         )
 
 
