@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from optrial.report import fit_columns, plain_table
 from optrial.style import LIGHT, THEMES, Theme, line_styles, save_figure
 from optrial.timing.figure import timing_figure
 from optrial.timing.markdown import timing_markdown
-from optrial.timing.table import timing_notes, timing_records, timing_rows
+from optrial.timing.results import ENGINE
+from optrial.timing.table import timing_expendable, timing_notes, timing_records, timing_rows
 from tests.timing.timings import made_up_timing
 
 NASTY = "$x_1$ & <b> | % \\frac 🚀"
@@ -76,6 +78,20 @@ def test_the_table_has_step_ratio_run_and_memory() -> None:
     assert row["memory (MB)"] == 5.0
     without, _ = timing_rows(made_up_timing(memory=None))
     assert "memory (MB)" not in without
+
+
+def test_a_narrow_table_keeps_the_ratio_of_engines() -> None:
+    timing = made_up_timing()
+    settings = [
+        replace(setting, conditions={ENGINE: engine, "batch_size": 128})
+        for engine in ("numpy", "reference")
+        for setting in timing.settings[:2]
+    ]
+    timing = replace(timing, settings=tuple(settings))
+    table = plain_table(*timing_rows(timing))
+    fit_columns(table, 80, timing_expendable(timing))
+    headers = [" ".join(str(column.header).split()) for column in table.columns]
+    assert {"step (ms)", "× engine numpy"} <= set(headers)
 
 
 def test_notes_say_engine_rounds_and_what_memory_is() -> None:

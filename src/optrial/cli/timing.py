@@ -147,6 +147,7 @@ def _print(times: StudyTiming, file_format: TableFormat, quiet: bool) -> None:
     from optrial.timing.table import (
         reported_time_notes,
         reported_time_rows,
+        timing_expendable,
         timing_notes,
         timing_records,
         timing_rows,
@@ -161,7 +162,7 @@ def _print(times: StudyTiming, file_format: TableFormat, quiet: bool) -> None:
         case TableFormat.MARKDOWN:
             say(timing_markdown(times), end="")
         case TableFormat.TABLE:
-            print_table(*timing_rows(times), times.study, ["steps", "× fastest"])
+            print_table(*timing_rows(times), times.study, timing_expendable(times))
             if published:
                 columns, rows = reported_time_rows(published)
                 print_table(columns, rows, "Published and measured times", further=True)

@@ -309,7 +309,8 @@ def _check_losses(contenders: _Contenders, metrics: Sequence[str]) -> None:
         if len(known) > 1:
             losses = " and ".join(f"{loss} in {name}" for loss, name in known.items())
             raise StoreError(
-                f"{metric} is {losses}, whose values share no axis; draw them one at a time."
+                f"{metric} is {losses}, whose values share no axis; "
+                "draw one study or problem (--problem) at a time."
             )
 
 

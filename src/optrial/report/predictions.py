@@ -103,17 +103,17 @@ def draw_confusion(
 ) -> None:
     """Draw the share of each true class, by rows, that is predicted as each class, in percent.
 
-    Right predictions, on the diagonal, are blue; wrong ones are orange, by the root of their share,
+    Right predictions, on the diagonal, are blue; wrong ones are red, by the root of their share,
     so that few stand out.
     """
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     size = len(shares)
     right = np.eye(size, dtype=bool)
     strength = np.where(right, shares, np.minimum(1, 1.5 * np.sqrt(shares)))
-    blue, orange = theme.lines[0], theme.lines[1]
+    blue, red = theme.lines[0], theme.lines[1]
     colours = [
         [
-            _rgb(blend(theme.background, blue if on_diagonal else orange, 0.85 * float(value)))
+            _rgb(blend(theme.background, blue if on_diagonal else red, 0.85 * float(value)))
             for value, on_diagonal in zip(row, diagonal, strict=True)
         ]
         for row, diagonal in zip(strength, right, strict=True)

@@ -19,6 +19,7 @@ __all__ = [
     "condition_text",
     "reported_time_notes",
     "reported_time_rows",
+    "timing_expendable",
     "timing_notes",
     "timing_records",
     "timing_rows",
@@ -62,6 +63,11 @@ def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
         unused.add(fastest)
     columns = [name for name in rows[0] if name not in unused]
     return columns, [[row[name] for name in columns] for row in rows]
+
+
+def timing_expendable(timing: StudyTiming) -> list[str]:
+    """Return the columns that a narrow table lacks first, those that others imply before them."""
+    return ["steps", "× fastest", "run (s)", f"× {timing.first}", "epoch (s)"]
 
 
 def timing_notes(timing: StudyTiming) -> list[str]:
