@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from optrial.callbacks import Callback
+from optrial.engine import Engines
 from optrial.errors import EngineError
 from optrial.spec import Status
 from tests.executors.test_executors import LONG, PROGRAM, contents, run
@@ -34,12 +35,28 @@ def test_a_private_cluster_stores_what_one_process_stores(engine: str, tmp_path:
     assert not ray.is_initialized()
 
 
-def test_a_cluster_without_the_resources_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"no node of the Ray cluster has .* num_gpus: 3"):
-        run(tmp_path, "ray", parallel={"resources": {"num_gpus": 3}})
-    assert not ray.is_initialized()
+@pytest.fixture
+def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a choice of engines, which can take a minute, nor the start of a cluster."""
+
+    def late(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Engines, "choose", late)
+    monkeypatch.setattr(ray, "init", late)
 
 
+@pytest.mark.usefixtures("nothing_computed")
+@pytest.mark.parametrize("resources", [{"num_gpus": 300}, {"num_cpus": 3_000}])
+def test_a_machine_without_the_resources_is_refused(
+    resources: dict[str, int], tmp_path: Path
+) -> None:
+    ((name, count),) = resources.items()
+    with pytest.raises(EngineError, match=f"no node of the Ray cluster has .*{name}: {count}"):
+        run(tmp_path, "ray", parallel={"resources": resources})
+
+
+@pytest.mark.usefixtures("nothing_computed")
 def test_a_cluster_that_does_not_answer_is_refused(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nothing listens

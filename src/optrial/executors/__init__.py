@@ -10,7 +10,7 @@ from optrial.executors.local import Local
 from optrial.executors.processes import Processes
 from optrial.executors.room import Need, Room
 from optrial.executors.setup import WorkerSetup
-from optrial.executors.start import started
+from optrial.executors.start import check_executor, started
 from optrial.executors.task import StackTask
 from optrial.executors.trainer import Trainer
 from optrial.executors.updates import (
@@ -43,6 +43,7 @@ __all__ = [
     "Trainer",
     "Update",
     "WorkerSetup",
+    "check_executor",
     "divided",
     "expected_work",
     "share_of_worker",

@@ -9,12 +9,13 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import ray
+import torch
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -29,7 +30,7 @@ from optrial.executors.trainer import Trainer
 from optrial.executors.updates import Arrays, Died, Ended, Failure, Hung, Update, merged_steps
 from optrial.spec import StackId
 
-__all__ = ["OnRay"]
+__all__ = ["OnRay", "check_cluster"]
 
 _CONNECT_SECONDS = 10.0  # longest time until a cluster answers
 _LOOK_SECONDS = 0.1  # longest time without a look at signals
@@ -136,7 +137,7 @@ class OnRay:
             if not ray.is_initialized():  # else the program has connected to a cluster itself
                 _connect(self._parallel.address)
                 on_failure.callback(ray.shutdown)
-            self._check_resources()
+            _check_resources(self._cpus(1), self._gpus or 0, self._counted())
             here = ray.get_runtime_context().get_node_id()
             options = {"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False)}
             self._board = ray.remote(_Board).options(num_cpus=0, **options).remote()
@@ -151,18 +152,6 @@ class OnRay:
             for stream in self._streams:
                 ray.cancel(stream, force=True)
         self._on_exit.close()
-
-    def _check_resources(self) -> None:
-        needed = {"CPU": self._cpus(1), "GPU": self._gpus or 0}
-        if not any(
-            all(node.get(name, 0) >= count for name, count in needed.items())
-            for node in self._counted()
-        ):
-            wanted = f"num_cpus: {needed['CPU']:g}, num_gpus: {needed['GPU']:g}"
-            raise EngineError(
-                f"no node of the Ray cluster has the resources of a stack ({wanted}); change "
-                "resources, or start a node that has them."
-            )
 
     def _cpus(self, threads: int) -> int:
         """Return the number of CPUs of a task; no node may have as many as there are threads."""
@@ -262,6 +251,19 @@ class OnRay:
                 ray.get(self._board.stop.remote())
 
 
+def _check_resources(cpus: int, gpus: float, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse a stack for which no node has the resources.
+
+    Raises:
+        EngineError: there is no such node.
+    """
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        raise EngineError(
+            f"no node of the Ray cluster has the resources of a stack (num_cpus: {cpus:g}, "
+            f"num_gpus: {gpus:g}); change resources, or start a node that has them."
+        )
+
+
 @contextmanager
 def _cluster_errors() -> Iterator[None]:
     """Turn the loss of the cluster into an error of optrial."""
@@ -322,13 +324,35 @@ def _same_signals() -> Iterator[None]:
 def _reach(address: str) -> None:
     """Connect to an address for a moment: Ray itself waits for minutes, and may end the process.
 
+    Only Ray knows what "auto" is.
+
     Raises:
         OSError: nothing answers there.
         ValueError: it names no port.
     """
+    if address == "auto":
+        return
     place = urlsplit(f"//{address}")
     with socket.create_connection((place.hostname, place.port), _CONNECT_SECONDS):
         pass
+
+
+def check_cluster(parallel: Parallel) -> None:
+    """Refuse a cluster of which is known, before anything is computed, that it cannot train.
+
+    Raises:
+        EngineError: it does not answer, or this machine, on which one would start, lacks the
+            resources of a stack.
+    """
+    if ray.is_initialized():
+        return
+    address, resources = _known(parallel.address), parallel.resources
+    if address is None:
+        here = {"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}
+        _check_resources(resources.num_cpus or 1, resources.num_gpus or 0, [here])
+    else:
+        with _connecting(address):
+            _reach(address)
 
 
 def _connect(address: str | None) -> None:
@@ -339,16 +363,30 @@ def _connect(address: str | None) -> None:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    address = _known(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    with _connecting(address), _same_signals():
+        if address is None:
+            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+        else:
+            _reach(address)
+            ray.init(address=address, **quiet)
+
+
+def _known(address: str | None) -> str | None:
+    """Return an address; for "auto", that of the environment if it has one."""
+    return os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+
+
+@contextmanager
+def _connecting(address: str | None) -> Iterator[None]:
+    """Turn every error of a connection into one of optrial.
+
+    Raises:
+        EngineError: the cluster does not answer.
+    """
     try:
-        with _same_signals():
-            if address is None:
-                ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
-            else:
-                if address != "auto":
-                    _reach(address)
-                ray.init(address=address, **quiet)
+        yield
     except Exception as error:  # Ray raises plain ones too, as when a node starts too slowly
         where = f"does not answer at {address}" if address else "on this machine does not start"
         way_out = (

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
+from types import ModuleType
 
 import torch
 
 from optrial.config import Parallel
-from optrial.data import Dataset
 from optrial.engine import Engines
 from optrial.errors import USER_CODE_ERRORS, EngineError
 from optrial.executors.division import WORTH_SECONDS
@@ -24,7 +24,17 @@ from optrial.executors.updates import Update
 from optrial.plan import Plan, estimate
 from optrial.spec import StackId
 
-__all__ = ["started"]
+__all__ = ["check_executor", "started"]
+
+
+def check_executor(parallel: Parallel) -> None:
+    """Refuse an executor of which is known, before anything is computed, that it cannot train.
+
+    Raises:
+        EngineError: Ray is not installed, or its cluster cannot be used.
+    """
+    if parallel.executor == "ray":
+        _ray().check_cluster(parallel)
 
 
 def started(
@@ -62,7 +72,8 @@ def started(
     setup = WorkerSetup.of(plan.code, plan.runs[0].precision, device)
     datasets = [of_one.dataset for of_one in engines.values()]
     if parallel.executor == "ray":
-        return _on_ray(setup, datasets, parallel)
+        on_ray: Executor = _ray().OnRay(setup, datasets, parallel)
+        return on_ray
     devices = torch.cuda.device_count() if first.on_cuda else 0
     slots = parallel.n_jobs if parallel.n_jobs != "auto" else devices or cores()
     room = Room.of(slots, first.memory_limit.free * max(1, devices))
@@ -92,15 +103,18 @@ def _are_worth_workers(
     return seconds > WORTH_SECONDS
 
 
-def _on_ray(setup: WorkerSetup, datasets: Sequence[Dataset], parallel: Parallel) -> Executor:
+def _ray() -> ModuleType:
+    """Import the executor of Ray, which is an extra.
+
+    Raises:
+        EngineError: Ray is not installed.
+    """
     try:
-        on_ray = import_module("optrial.executors.on_ray")
+        return import_module("optrial.executors.on_ray")
     except ImportError as error:
         raise EngineError(
             f"executor: ray needs Ray ({error}): pip install 'optrial[ray]'"
         ) from error
-    executor: Executor = on_ray.OnRay(setup, datasets, parallel)
-    return executor
 
 
 def _one_each(devices: int) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from optrial.callbacks import Callback
 from optrial.config import Parallel
 from optrial.data import Dataset
 from optrial.engine import Choice, limited_threads
-from optrial.executors import divided, share_of_worker
+from optrial.executors import check_executor, divided, share_of_worker
 from optrial.garbage import collecting_no_garbage
 from optrial.plan import Plan, make_plan
 from optrial.records import PlannedRun, Progress, Store
@@ -111,10 +111,15 @@ class Planner:
         self._attempts.forget()
 
     def _planned(self, plan: Plan, known: Mapping[str, Progress]) -> list[PlannedRun]:
-        """Return the plan's runs with their stacks; runs that are not known get new stacks."""
+        """Return the plan's runs with their stacks; runs that are not known get new stacks.
+
+        Raises:
+            EngineError: the executor cannot train them.
+        """
         stack_of = {run_id: run.stack for run_id, run in known.items()}
         new = [run for run in plan.runs if run.run_id not in stack_of]
         if new:
+            check_executor(self._parallel)
             self._callback.on_prepare(_TASK)
             self._attempts.begin(CHOOSING)
         groups: dict[tuple[str, str], list[RunSpec]] = {}
