@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from optrial.analysis.audit import AuditReport, Finding, Severity, report_text
+from optrial.analysis.audit import AuditReport, Finding, Severity, grids, report_text
 from optrial.config import override
 from optrial.errors import StudyError
 from optrial.records import PlannedRun, Record
@@ -212,6 +212,27 @@ def test_a_best_value_far_beyond_the_edge_is_found_step_by_step(tmp_path: Path) 
         changes, rounds = proposed(report, "A01"), rounds + 1
         assert rounds < 6, report_text(report)
     assert rounds > 1
+
+
+@pytest.mark.slow
+def test_a_proposed_range_holds_rates_that_work(tmp_path: Path) -> None:
+    """Others would be removed from the study, which is a finding of its own."""
+    keys = {
+        "optimizers": [
+            {"rule": "adagrad", "lr": {"log": [2.0, 5.0]}},
+            {"rule": "adam", "lr": {"log": [0.001, 0.01]}},
+        ],
+        "tune": {"sampler": "random", "trials": 2, "seeds": 1},
+    }
+    with run(Study.from_file(saved(tmp_path, keys)), tmp_path / "out") as results:
+        (finding,) = found(results.audit(), "A05")
+    low, high = finding.remedy.settings["optimizers.adagrad.lr"]["log"]
+    assert low < 2.0 < 5.0 < high
+
+
+def test_a_wider_range_has_plain_ends() -> None:
+    wider = grids._wider_range({"log": [8.46e-06, 0.00846]}, False, True, (1e-8, 10.0))
+    assert wider == {"log": [8.46e-06, 0.0846]}
 
 
 def test_unequal_lengths_of_two_studies_in_one_table(tmp_path: Path) -> None:

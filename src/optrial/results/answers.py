@@ -77,7 +77,7 @@ class Answers(SavedWeights):
         one = one_problem(self.ordered_view(metric, better), problem)
         best = best_of(one)
         if best is None:
-            raise StoreError(f"no optimizer is best: {_why_none(one)}")
+            raise StoreError(f"no optimizer is best. {_why_none(one)}")
         return best
 
     def best_model(
@@ -108,7 +108,7 @@ class Answers(SavedWeights):
         one = one_problem(self.ordered_view(None, None), problem)
         recommendation = recommend(one)
         if recommendation is None:
-            raise StoreError(f"no setting can be recommended: {_why_none(one)}")
+            raise StoreError(f"no setting can be recommended. {_why_none(one)}")
         return recommendation
 
     def claims(self) -> tuple[ClaimResult, ...]:
@@ -192,6 +192,6 @@ def _why_none(problem: ProblemView) -> str:
     if not problem.comparisons.groups:
         return f"{best_sentence(problem.comparisons, problem.contestants)}."
     return (
-        "several settings of an optimizer contend, because the study evaluates on no validation "
+        "Several settings of an optimizer contend, because the study evaluates on no validation "
         "split that could choose among them; add validation to evaluate.on."
     )

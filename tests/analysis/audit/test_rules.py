@@ -507,6 +507,13 @@ ROWS = [
     Row("B06", E, sound, left_out(Status.DONE), "a seed left out after training"),
     Row("B07", E, sound, lambda c: c.facts(split_overlap={"train/test": 12})),
     Row("B08", W, plans(({}, 0)), plans(({"budget": {"steps": 9}}, 0), ({}, 12)), "budget"),
+    Row(
+        "B08",
+        W,
+        plans(*(({"problem": {"a": {"optimizers": {"adam": {"lr": r}}}}}, 12) for r in (1, 2))),
+        plans(*(({"problem": {"a": {"dataset": name}}}, 12) for name in ("digits", "wine"))),
+        "one of several problems",
+    ),
     Row("B09", W, plans(({}, 0), ({}, 9)), plans(({"claims": []}, 0), ({}, 12))),
     Row("C01", E, sound, lambda c: c.fields(adam, steps=2000, step=2000), "unequal epochs"),
     Row("C02", E, sound, lambda c: c.spec(schedule={"kind": "multistep", "at": [500, 1500]})),

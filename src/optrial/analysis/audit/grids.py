@@ -59,7 +59,8 @@ def _wider_range(
         lower, higher = max(lower, bounds[0]), min(higher, bounds[1])
     if (below and lower >= low) or (above and higher <= high):
         return None
-    return {kind: [lower if below else low, higher if above else high]}
+    ends = [lower if below else low, higher if above else high]
+    return {kind: [float(f"{end:.12g}") for end in ends]}
 
 
 def _longer_grid(

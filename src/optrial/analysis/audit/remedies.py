@@ -89,7 +89,11 @@ def _with_validation(context: Context) -> dict[str, Any]:
 
 
 def _rate_range(optimizer: OptimizerRuns) -> list[float]:
-    """Return the ends of a range around the tried learning rates, at least three decades wide."""
+    """Return the ends of a range around the tried learning rates, at least three decades wide.
+
+    It is shifted into the sensible range, unless that would leave out a rate that was reported and
+    did not fail.
+    """
     tried = [rate for rate in optimizer.tuned.get("lr", []) if rate > 0]
     rate = hyperparameters(optimizer.reported[0]).get("lr")
     if tried:
@@ -100,7 +104,11 @@ def _rate_range(optimizer: OptimizerRuns) -> list[float]:
         return []
     low, high = math.log10(ends[0]), math.log10(ends[1])
     missing = max(0.0, 3 - (high - low)) / 2
-    wide = within_sensible(10 ** (low - missing), 10 ** (high + missing), optimizer.rule)
+    ends = 10 ** (low - missing), 10 ** (high + missing)
+    wide = within_sensible(*ends, optimizer.rule)
+    works = any(record.status is Status.DONE for record in optimizer.reported)
+    if isinstance(rate, int | float) and works and not wide[0] <= rate <= wide[1]:
+        wide = ends
     return [float(f"{end:.3g}") for end in wide]
 
 

@@ -231,14 +231,28 @@ def protocol_changed(context: Context) -> Iterator[Observation]:
 
 
 def _differ(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> bool:
-    """Return True if a key changed, other than by declaring the direction of a metric."""
+    """Return True if a key changed, other than by declaring the direction of a metric.
+
+    The settings of optimizers on one of several problems are not part of its protocol.
+    """
     first, second = before.get(key), after.get(key)
     if key == "problem" and first and second:
+        first, second = _without_optimizers(first), _without_optimizers(second)
         directions = Directions.of(before).user_metrics
         declared = {label: better for label, better in directions.items() if better}
         if declared.items() <= Directions.of(after).user_metrics.items():
             first, second = _undirected(first), _undirected(second)
     return bool(first != second)
+
+
+def _without_optimizers(problems: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the problems of a study without their own settings of optimizers."""
+    return {
+        name: {key: value for key, value in entry.items() if key != "optimizers"}
+        if isinstance(entry, Mapping)
+        else entry
+        for name, entry in problems.items()
+    }
 
 
 def _undirected(problem: Mapping[str, Any]) -> dict[str, Any]:
