@@ -181,7 +181,8 @@ def test_the_answer_comes_first_in_a_notebook(results: Results) -> None:
     parser.feed(shown(results))
     best = results.best()
     assert parser.text.index(best.statement) < parser.text.index("optimizer")
-    assert f"{results.recommendation()}." in parser.text
+    assert f"{results.recommendation().text}." in parser.text
+    assert parser.text.count("No clear winner yet") == 1
 
 
 def test_a_comparison_reads_as_its_sentence(results: Results) -> None:
