@@ -95,7 +95,12 @@ def alone(results: Results, stack: StackId) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "engine", [pytest.param("auto", marks=pytest.mark.slow), "stacked", "reference"]
+    "engine",
+    [
+        pytest.param("auto", marks=pytest.mark.slow),
+        "stacked",
+        pytest.param("reference", marks=pytest.mark.slow),
+    ],
 )
 def test_a_model_that_fails_for_one_width_fails_for_no_other(engine: str) -> None:
     """Also where it is tried or timed before it is trained."""

@@ -128,6 +128,7 @@ def test_stack_that_killed_two_processes_is_halved(tmp_path: Path) -> None:
         assert [r.facts.stack_width for r in results.records] == [2] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stacks")
 def test_process_killed_after_progress_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -85,7 +85,7 @@ def outcome(results: Results) -> tuple[object, ...]:
         return record.status, record.metrics, record.facts.parameters_sha256, weights
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("act", ACTS)
 def test_a_run_is_the_same_beside_one_that_changes_the_process(
     act: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

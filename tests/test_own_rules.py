@@ -63,7 +63,8 @@ PLAIN = Rule(
 
 def trained(folder: Path, entry: Any, **changes: Any) -> dict[str, list[float]]:
     """Return the final losses of an optimizer by its name and setting."""
-    with Study(**small_keys(**changes) | {"optimizers": [entry]}).run(folder) as results:
+    keys = small_keys(budget={"steps": 10}, **changes) | {"optimizers": [entry]}
+    with Study(**keys).run(folder) as results:
         runs = results.runs()
     assert set(runs["status"]) == {"done"}
     return {f"{r.optimizer} {r.setting}": r.train_loss for r in runs.itertuples()}

@@ -156,7 +156,7 @@ def whole(
     return folder
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(11)
 @pytest.mark.parametrize("hook", HOOKS)
 def test_an_error_of_a_hook_stops_the_study_and_is_not_one_of_a_run(
     whole: Path, hook: str, tmp_path: Path

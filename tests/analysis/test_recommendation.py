@@ -32,6 +32,7 @@ def built(code: str) -> torch.optim.Optimizer:
     return optimizer
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("name", RULES)
 def test_the_line_of_every_rule_can_be_pasted(name: str, decay: float) -> None:

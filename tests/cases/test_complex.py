@@ -101,6 +101,7 @@ def test_a_complex_parameter_trains_as_by_torch_optim(case: Case, engine: str) -
         same(trained, by_torch(run, dataset, lambda p, lr=rate: torch.optim.Adam(p, lr), clip=0.5))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "LBFGS"])
 def test_classes_of_torch_optim_see_complex_parameters(case: Case, optimizer: str) -> None:
     case("complex")
@@ -163,6 +164,7 @@ def test_interrupted_training_goes_on_to_the_bit(
     assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_saved_weights_are_complex(case: Case, precision: str, engine: str) -> None:

@@ -50,6 +50,7 @@ def check(made: Study, engine: str, optimizer: Any) -> None:
     assert curves["test_accuracy"][-1] == pytest.approx(accuracy)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_rule_with_weight_decay(case: Case, model: str) -> None:
     case("layers")
@@ -57,6 +58,7 @@ def test_a_rule_with_weight_decay(case: Case, model: str) -> None:
     check(made, "reference", lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.01))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_class_of_torch_optim(case: Case, model: str) -> None:
     case("layers")

@@ -88,6 +88,7 @@ def script(run: RunSpec, data: Dataset) -> dict[str, list[float]]:
     return losses
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("engine", ["reference", "stacked", "numpy"])
 @pytest.mark.parametrize("average", [{"ema": [0.5, 0.9]}, {"tail": 0.5}])
 def test_averages_are_those_of_torch(engine: str, average: object) -> None:

@@ -154,6 +154,7 @@ def test_engines_agree(case: str) -> None:
     assert_alike(*weights)
 
 
+@pytest.mark.slow
 def test_one_stack_holds_runs_that_estimate_at_other_steps() -> None:
     entries = [CASES["groups"][0], CASES["beside another rule"][0], SOPHIA]
     grid = ADAHESSIAN | {"every": [1, 2, 7]}

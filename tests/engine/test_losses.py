@@ -190,6 +190,7 @@ def test_training_is_that_of_a_plain_script(case: str, engine: str) -> None:
     check_training(case, engine, accumulate=1)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
 @pytest.mark.parametrize("case", ACCUMULATED)
 def test_accumulated_batches_of_unequal_size_are_one_batch(case: str, engine: str) -> None:

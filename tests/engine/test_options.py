@@ -52,7 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_three_engines_agree(name: str) -> None:
-    plan, dataset = small_plan(precision="float64", seeds=2, **OPTIONS[name])
+    plan, dataset = small_plan(precision="float64", seeds=2, budget={"steps": 20}, **OPTIONS[name])
     for stack in pack(plan.runs, len(plan.runs)):
         for run, stacked in zip(stack, train_stack(stack, dataset, "stacked"), strict=True):
             for other in (train(run, dataset, "reference"), train(run, dataset, "numpy")):

@@ -16,6 +16,7 @@ from optrial.engine.options import batch_order
 from optrial.errors import StudyError
 from optrial.models import build_model
 from optrial.plan import pack
+from optrial.records import Segment
 from optrial.spec import PROBES, RunSpec
 from tests.small import MOONS, learner_for, small_plan, train, train_stack
 from tests.tolerance import (
@@ -117,11 +118,20 @@ def measured() -> tuple[RunSpec, Any, dict[str, dict[int, float]]]:
     return run, dataset, by_hand(run, dataset)
 
 
+@pytest.fixture(scope="module")
+def trained(measured: Any) -> dict[str, Segment]:
+    """The run by each engine, which measures all probes."""
+    run, dataset, _ = measured
+    return {engine: train(run, dataset, engine) for engine in ("reference", "stacked")}
+
+
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
 @pytest.mark.parametrize("probe", PROBES)
-def test_probe_is_what_a_script_with_hooks_finds(measured: Any, probe: str, engine: str) -> None:
-    run, dataset, expected = measured
-    curve = train(run, dataset, engine).curves[probe]
+def test_probe_is_what_a_script_with_hooks_finds(
+    measured: Any, trained: dict[str, Segment], probe: str, engine: str
+) -> None:
+    run, _, expected = measured
+    curve = trained[engine].curves[probe]
     if PROBES[probe].summed:
         epochs = [range(1, 4), range(4, 7)]
         assert run.steps_per_epoch == 3

@@ -35,6 +35,7 @@ def test_the_page_of_many_runs_is_small(settings: int, seeds: int) -> None:
     assert f"of {len(view.records):,} runs are listed" in section(page, "runs").text
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_left_out_is_counted() -> None:
     view = made_up_view(made_up_records(rates=rates(200), seeds=2, diverged=[0]))
     page = parse_page(study_page(view))
