@@ -225,6 +225,17 @@ def test_arguments_of_the_command() -> None:
         optrial.certify("sgd", arguments={"steps": 1})
 
 
+def test_an_argument_whose_values_are_drawn_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"arguments\.lr: the checks choose its values; leave it"):
+        optrial.certify("torch.optim:Adam", arguments={"lr": 0.5, "foreach": False})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(StudyError, match=f"seed: {seed}: must be a whole number from 0"):
+        optrial.certify("torch.optim:Adam", seed=seed)
+
+
 class NeverFinite(torch.optim.SGD):
     """SGD whose steps end in NaN."""
 

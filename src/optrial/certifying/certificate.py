@@ -20,7 +20,7 @@ from optrial.certifying.explanation import Explanation, TrainingError, explain
 from optrial.certifying.findings import Certificate, Finding, Kind
 from optrial.certifying.reproducer import script_of_departure, shortest
 from optrial.certifying.subject import Check, Subject
-from optrial.errors import USER_CODE_ERRORS, one_line
+from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, one_line
 from optrial.models import kept_process
 from optrial.replay.binding import Binding, bindings_of, rules_named
 from optrial.replay.comparison import Departure, departures, first_of
@@ -76,6 +76,9 @@ def certificate_of(
         draws: number of short trainings that are compared with the reference, per rule.
         compiled: whether to try the step under `torch.compile` too, which takes seconds.
         source: where the class comes from.
+
+    Raises:
+        StudyError: the target always gets an argument whose values are drawn.
     """
     start = time.perf_counter()
     findings: list[Finding] = []
@@ -88,6 +91,7 @@ def certificate_of(
         subjects: list[Subject] = []
     else:
         subjects, reason = _subjects(target, against, shapes, seed)
+        _check_drawn(target, subjects)
         if refusal and len(shapes) < len(SHAPES):
             findings.append(Finding("shapes", Kind.NOTE, refusal))
         if target.is_curved:
@@ -180,6 +184,14 @@ def _rate(target: Target) -> dict[str, Any]:
     parameter = target.signature["lr"]
     has_default = isinstance(parameter.default, float | int)
     return {} if has_default else {"lr": 0.01}
+
+
+def _check_drawn(target: Target, subjects: Sequence[Subject]) -> None:
+    """Refuse arguments that are said to be always given, and are drawn for each training."""
+    overridden = {name for subject in subjects for name in subject.arguments(0)}
+    if names := sorted(overridden & target.always.keys()):
+        why = "the checks choose its values; leave it out."
+        raise StudyError([Problem(f"arguments.{name}", why) for name in names], "the certificate")
 
 
 def _subjects(

@@ -56,10 +56,10 @@ def certify(
             ``module:name``, a rule, or the name of a rule.
         against: what it should compute: a rule or its name, or a class or its name. Without it,
             the rule of the target's name; for a rule, the class of `torch.optim` that computes it.
-        seed: seed of all draws.
+        seed: seed of all draws, from 0 to 2**32 - 1.
         draws: number of drawn trainings per rule, at least 1.
         compiled: whether to compare a step under `torch.compile` too, which takes seconds.
-        arguments: arguments that are always passed to the target.
+        arguments: arguments that are always passed to the target, whose values are not drawn.
         trust: folders, files and modules whose code may run; see docs/security.md.
 
     Returns:
@@ -67,10 +67,13 @@ def certify(
         "not comparable".
 
     Raises:
-        StudyError: target or reference cannot be found, or may not run.
+        StudyError: target or reference cannot be found, or may not run; or another argument has a
+            value that is not allowed.
     """
     if draws < 1:
-        raise StudyError([Problem("draws", f"{draws}: must be a whole number ≥ 1.")], _SOURCE)
+        _fail("draws", f"{draws}: must be a whole number ≥ 1.")
+    if not 0 <= seed < 2**32:
+        _fail("seed", f"{seed}: must be a whole number from 0 to {2**32 - 1}.")
     trusted = as_trust(trust)
     subject = _resolved(target, "target", trusted)
     reference = None if against is None else _resolved(against, "against", trusted)

@@ -47,7 +47,9 @@ def certify(
         Path | None, typer.Option(metavar="FILE", help="SVG to write with the verdict.")
     ] = None,
     out: OutOption = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of all draws.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of all draws.")
+    ] = 0,
     draws: Annotated[int, typer.Option(min=1, metavar="N", help="Drawn trainings per rule.")] = 16,
     compiled: Annotated[
         bool, typer.Option("--compiled", help="Compare a step under torch.compile too.")
