@@ -44,6 +44,13 @@ def lines(certificate: Certificate) -> str:
             {"precision", "weight decay", "step count"},
             marks=needs("keras"),
         ),
+        pytest.param("optax:nadam", ("nadam",), {"momentum"}, marks=needs("optax")),
+        pytest.param(
+            "optax:adafactor",
+            ("adafactor",),
+            {"learning rate", "matrices"},
+            marks=needs("optax"),
+        ),
         pytest.param(
             "keras:SGD",
             ("sgd", "momentum", "nesterov"),

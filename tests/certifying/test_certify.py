@@ -17,6 +17,7 @@ import torch
 import optrial
 from optrial.certifying import Certificate, Verdict, certificate
 from optrial.certifying.checks import arguments
+from optrial.certifying.edits import single_edits
 from optrial.certifying.rule_certificate import equations_are_the_update
 from optrial.certifying.text import certificate_text
 from optrial.cli.certify import _arguments as arguments_of
@@ -37,6 +38,12 @@ MENDED = {
     "step sizes bounded before they grow",
     "gradient kept where it turned",
     "scale taken after decay",
+    "coefficients exchanged",
+    "norm of rows",
+    "root mean square",
+    "product of the wrong side",
+    "spectral norm squared",
+    "fourth root",
 }
 """Faults that were missed, or had another name, once."""
 SHARE = 3
@@ -83,6 +90,18 @@ def test_a_planted_fault_is_named_and_reproduced(
     assert found.reproducer
     with pytest.raises(AssertionError), float32_afterwards():
         exec(found.reproducer, {})
+
+
+@pytest.mark.slow
+def test_what_raises_in_some_trainings_is_explained_by_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (fault,) = (fault for fault in FAULTS if fault.label == "zero gradients not counted")
+    _, optimizer = planted(fault, tmp_path)
+    monkeypatch.setattr(certificate, "CHECKS", ())
+    result = optrial.certify(optimizer)
+    assert "raises an error in a training of a few steps: ZeroDivisionError" in lines(result)
+    assert any(map(fault.is_named, result.findings)), lines(result)
 
 
 PLAIN = [pytest.param(name, marks=() if name == "Lion" else pytest.mark.slow) for name in SOURCES]
@@ -165,6 +184,14 @@ def test_most_equations_are_arithmetic() -> None:
     assert len(ARITHMETIC) >= 25
 
 
+def test_coefficients_change_places_with_their_signs() -> None:
+    program = program_of(RULES["muon"], "decoupled")
+    assert program is not None
+    lines = {edit.after for edit in single_edits(program, ["lr"])}
+    assert "X ← 3.4445·X + 2.0315·X·Xᵀ·X − 4.775·X·Xᵀ·X·Xᵀ·X" in lines
+    assert "X ← X / max(long_norms(X), eps)" in lines
+
+
 class Own(torch.optim.SGD):
     """SGD whose constructor takes other names."""
 
@@ -194,6 +221,13 @@ class OnCuda(torch.optim.SGD):
         raise AssertionError("parameters must be on CUDA")
 
 
+class OfNamed(torch.optim.SGD):
+    """SGD that takes parameters with their names."""
+
+    def __init__(self, named: Any, lr: float = 0.1) -> None:
+        super().__init__([parameter for _, parameter in named], lr=lr)
+
+
 def without_an_optimizer(params: Any, lr: float = 0.1) -> Any:
     return [p - lr for p in params]
 
@@ -203,6 +237,7 @@ def without_an_optimizer(params: Any, lr: float = 0.1) -> Any:
     [
         (WithSteps, "it requires steps: pass --argument steps=..., in Python arguments=, or"),
         (OnCuda, "parameters must be on CUDA; certificates are made on the CPU."),
+        (OfNamed, "write a function of the parameters that makes it, and certify that."),
         (without_an_optimizer, "without_an_optimizer returned list, which has no step"),
     ],
 )

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from optrial.certifying.checks import CHECKS
-from optrial.certifying.conditions import Case, condition_of, divided, first_late_step
+from optrial.certifying.conditions import Case, Item, condition_of, divided, first_late_step
 from optrial.certifying.exceptions import known_exceptions
-from optrial.certifying.explanation import Explanation, TrainingError, explain
+from optrial.certifying.explanation import Explanation, TrainingError, can_train, explain
 from optrial.certifying.findings import Certificate, Finding, Kind
+from optrial.certifying.hypotheses import tells
 from optrial.certifying.reproducer import script_of_departure, shortest
 from optrial.certifying.subject import Check, Subject
 from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, one_line
@@ -43,6 +44,10 @@ _CHECK_EQUATIONS = "Its steps are those of the equations, in float64."
 _OF_CURVATURE = (
     "is compared on losses whose Hessian is diagonal, where products with signs give the diagonal "
     "itself, whatever the signs"
+)
+_WAY_OUT = (
+    "if it needs more than a list of parameters, write a function of the parameters that makes it, "
+    "and certify that"
 )
 _LONGEST_STEP = 5.0
 """Seconds of a step of small tensors after which there is no certificate."""
@@ -143,8 +148,8 @@ def workable(
             is_supplied = getattr(optimizer, "is_supplied", False)
             return replace(asking, is_supplied=is_supplied), dict(shapes), text
     reason = reasons[len(_KINDS_OF_SHAPES) - 1]
-    place = "; certificates are made on the CPU" if "cuda" in reason.lower() else ""
-    return target, {}, f"it cannot be made, or its step fails: {reason}{place}."
+    way_out = "certificates are made on the CPU" if "cuda" in reason.lower() else _WAY_OUT
+    return target, {}, f"it cannot be made, or its step fails: {reason}; {way_out}."
 
 
 def _required(target: Target) -> str:
@@ -364,18 +369,23 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
     """Compare drawn trainings with the reference; return findings and what explains them."""
     assert subject.reference is not None
     draws = list(_draws(subject, count))
-    try:
-        with kept_process():
-            cases, explanation = explain(subject.target, subject.binding, subject.reference, draws)
-    except TrainingError as error:
-        text = f"raises an error in a training of a few steps: {one_line(error.raised)}"
-        return [Finding("equations", Kind.FAULT, text, _CHECK_EQUATIONS)], None
+    target, binding, reference = subject.target, subject.binding, subject.reference
+    raised: list[Finding] = []
+    with kept_process():
+        try:
+            cases, explanation = explain(target, binding, reference, draws)
+        except TrainingError as error:
+            text = f"raises an error in a training of a few steps: {one_line(error.raised)}"
+            raised = [Finding("equations", Kind.FAULT, text, _CHECK_EQUATIONS)]
+            if not (draws := [draw for draw in draws if can_train(target, binding, draw)]):
+                return raised, None
+            cases, explanation = explain(target, binding, reference, draws)
     departing = [case for case in cases if case.departing()]
     if not departing:
-        return [], explanation
+        return raised, None if raised else explanation
     case = min(departing, key=lambda case: first_of(_departures(case)).step)
-    draw, departure = shortest(subject.target, subject.binding, subject.reference, case.draw)
-    script = script_of_departure(subject.target, subject.binding, subject.reference, draw)
+    draw, departure = shortest(target, binding, reference, case.draw)
+    script = script_of_departure(target, binding, reference, draw)
     where = first_of(_departures(case))
     term = _term(subject, case.draw, where)
     reasons = explanation.reasons if explanation else ()
@@ -385,10 +395,11 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
             f"{tensor_text(where.label, case.draw.start[where.label])}"
             + (f", first in {term}" if term else "")
             + _where(cases)
-            + "; no known convention and no single change of the equations explains it"
+            + "; "
+            + _unexplained(departing)
         )
         reasons = (("equations", Kind.FAULT, sentence),)
-    return [
+    named = [
         Finding(
             name,
             kind,
@@ -401,7 +412,15 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
             script,
         )
         for name, kind, sentence in reasons
-    ], explanation
+    ]
+    return [*raised, *named], None if raised else explanation
+
+
+def _unexplained(departing: Sequence[Case]) -> str:
+    """Return why nothing explains the departures, as a clause."""
+    if not any(tells(Item(case, label)) for case in departing for label in case.departing()):
+        return "its weights are NaN or overflow there, which has too many causes to name one"
+    return "no known convention and no single change of the equations explains it"
 
 
 def _where(cases: Sequence[Case]) -> str:

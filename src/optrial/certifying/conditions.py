@@ -118,11 +118,11 @@ def _threshold(departing: Sequence[Item], others: Sequence[Item]) -> Condition |
         outside = [measure(*_place(item)) for item in others]
         if min(inside) > max(outside):
             most = max(outside)
-            text = f"only where {name} > {most:.3g}"
+            text = f"where {name} is {min(inside):.3g} or more, not where it is {most:.3g} or less"
             return Condition(text, lambda d, n, m=measure, b=most: m(d, n) > b)  # type: ignore[misc]
         if max(inside) < min(outside):
             least = min(outside)
-            text = f"only where {name} < {least:.3g}"
+            text = f"where {name} is {max(inside):.3g} or less, not where it is {least:.3g} or more"
             return Condition(text, lambda d, n, m=measure, b=least: m(d, n) < b)  # type: ignore[misc]
     return None
 
@@ -164,6 +164,12 @@ def _has_zeros(draw: Draw, label: str) -> bool:
     return any(bool((gradient == 0).any()) for gradient in given)
 
 
+def _sides(draw: Draw, label: str) -> int:
+    """Return how many more rows than columns a matrix has; -1 for all other tensors."""
+    shape = draw.start[label].shape
+    return shape[0] - shape[1] if len(shape) == 2 else -1
+
+
 _OF_TENSOR: Sequence[_Property[int]] = (
     _Property(
         lambda values: (
@@ -174,6 +180,14 @@ _OF_TENSOR: Sequence[_Property[int]] = (
     _Property(
         lambda values: f"for tensors of {' or '.join(map(str, values))} dimensions",
         lambda draw, label: draw.start[label].ndim,
+    ),
+    _Property(
+        lambda values: f"for matrices that are {'' if values[0] else 'not '}square",
+        lambda draw, label: _sides(draw, label) == 0,
+    ),
+    _Property(
+        lambda values: f"for matrices with {'more' if values[0] else 'no more'} rows than columns",
+        lambda draw, label: _sides(draw, label) > 0,
     ),
     _Property(
         lambda values: f"for tensors that are {'' if values[0] else 'not '}contiguous",

@@ -264,6 +264,17 @@ def _bound_one_ahead(program: Program) -> Program:
     return program.mapped(lambda part: ahead if part == behind else None)
 
 
+def _constant_momentum(program: Program) -> Program:
+    """Put beta1 in place of beta1·(1 − A) where A has momentum_decay."""
+    beta1 = name("beta1")
+
+    def change_part(part: Expression) -> Expression | None:
+        is_scheduled = "momentum_decay" in part.names() and part.operator == "·"
+        return beta1 if is_scheduled and part.parts[0] == beta1 else None
+
+    return program.mapped(change_part)
+
+
 CONVENTIONS: Sequence[Convention] = (
     Convention(
         "epsilon",
@@ -358,6 +369,11 @@ CONVENTIONS: Sequence[Convention] = (
         _averaged_from_first,
     ),
     Convention("momentum", "sums gradients, where the rule averages them", _summed),
+    Convention(
+        "momentum",
+        "computes with beta1 at all steps, where the rule begins with a smaller momentum",
+        _constant_momentum,
+    ),
     Convention("learning rate", "puts lr inside the velocity", _rate_inside),
     Convention(
         "amsgrad",

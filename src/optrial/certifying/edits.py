@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 from optrial.replay.equations import (
+    NORMS,
     Assignment,
     Condition,
     Expression,
@@ -19,6 +20,7 @@ from optrial.replay.equations import (
 __all__ = ["Edit", "NumberPlace", "exchanged", "fitted", "number_places", "single_edits"]
 
 _FACTORS = 2.0, 0.5, -1.0
+_MOST_COEFFICIENTS = 3
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
         hyperparameters: names of the rule's hyperparameters, and of weight decay.
     """
     yield from _exchanges(program, hyperparameters)
+    yield from _coefficients_exchanged(program)
     yield from _shifts_of_time(program)
     yield from _lines_left_out(program)
     yield from _terms_left_out(program)
@@ -87,6 +90,67 @@ def _exchanges(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edi
                 f"{one} and {other} are exchanged",
                 symbols=frozenset({one, other}),
             )
+
+
+def _coefficients_exchanged(program: Program) -> Iterator[Edit]:
+    """Put the coefficients of the terms of a sum, with their signs, in another order."""
+    for index, line in enumerate(program.lines):
+        terms = list(_terms(line.value))
+        paths = [path for _, term in terms if (path := _coefficient(term)) is not None]
+        if not 2 <= len(paths) == len(terms) <= _MOST_COEFFICIENTS:
+            continue
+        values = [
+            sign * float(_part(term, path).text)
+            for (sign, term), path in zip(terms, paths, strict=True)
+        ]
+        for order in permutations(values):
+            if list(order) == values:
+                continue
+            changed = replace(
+                line,
+                value=_sum_of(
+                    (value, term.with_part(path, number(abs(value))))
+                    for value, (_, term), path in zip(order, terms, paths, strict=True)
+                ),
+            )
+            ordered = ", ".join(f"{value:g}".replace("-", "−") for value in order)
+            text = f"the coefficients come in the order {ordered}"
+            yield Edit(program.with_line(index, changed), text, str(line), str(changed))
+
+
+def _terms(expression: Expression, sign: int = 1) -> Iterator[tuple[int, Expression]]:
+    """Yield the terms of a sum with their signs."""
+    if expression.operator in ("+", "−"):
+        left, right = expression.parts
+        yield from _terms(left, sign)
+        yield from _terms(right, sign if expression.operator == "+" else -sign)
+    elif expression.operator == "neg":
+        yield from _terms(expression.parts[0], -sign)
+    else:
+        yield sign, expression
+
+
+def _coefficient(term: Expression) -> tuple[int, ...] | None:
+    """Return the path to the number that a term begins with; None without one."""
+    path: tuple[int, ...] = ()
+    while term.operator in ("·", "@"):
+        path, term = (*path, 0), term.parts[0]
+    return path if path and term.operator == "number" else None
+
+
+def _part(expression: Expression, path: tuple[int, ...]) -> Expression:
+    for index in path:
+        expression = expression.parts[index]
+    return expression
+
+
+def _sum_of(terms: Iterable[tuple[float, Expression]]) -> Expression:
+    """Return the sum of terms with the signs of numbers."""
+    (first_sign, total), *others = terms
+    total = Expression("neg", parts=(total,)) if first_sign < 0 else total
+    for sign, term in others:
+        total = Expression("−" if sign < 0 else "+", parts=(total, term))
+    return total
 
 
 def _shifts_of_time(program: Program) -> Iterator[Edit]:
@@ -248,6 +312,11 @@ def _changed_parts(part: Expression, symbols: Sequence[str]) -> Iterator[tuple[E
         if operator == "^" and part.parts[1] == number(2):
             size = Expression("|", parts=(part.parts[0],))
             yield size, f"{size} stands in place of {part}"
+        if operator == "‖":
+            for norm, text in NORMS.items():
+                yield replace(part, operator=norm), f"{text} stands in place of {part}"
+            square = Expression("^", parts=(part, number(2)))
+            yield square, f"{square} stands in place of {part}"
         sign = {"|": "|·|", "‖": "the norm", "neg": "−", "^": "the power"}.get(operator, operator)
         yield part.parts[0], f"{sign} is left out of {part}"
     yield Expression("neg", parts=(part,)), f"the sign of {part} is reversed"

@@ -22,7 +22,7 @@ from optrial.replay.draws import Draw
 from optrial.replay.reference import Clock
 from optrial.replay.target import Path, Target, float64_scalars, no_rounding, train
 
-__all__ = ["Explanation", "TrainingError", "explain"]
+__all__ = ["Explanation", "TrainingError", "can_train", "explain"]
 
 Context = Callable[[], AbstractContextManager[None]]
 
@@ -76,7 +76,8 @@ def explain(
         draws: the drawn trainings.
 
     Returns:
-        The cases, and the explanation; None if the departures are not explained.
+        The cases, and the explanation; None if the departures are not explained. Then rounding is
+        left out of the cases if more of them agree without it.
 
     Raises:
         TrainingError: the optimizer raises an error.
@@ -103,7 +104,11 @@ def explain(
             if result := way(binding, items, reference):
                 everything = (*reasons, *result.reasons)
                 return tried[0][2], replace(result, reasons=everything, contexts=contexts)
-    return tried[0][2], None
+    return min((cases for _, _, cases in tried), key=_departing_count), None
+
+
+def _departing_count(cases: Sequence[Case]) -> int:
+    return sum(len(case.departing()) for case in cases)
 
 
 class TrainingError(Exception):
@@ -116,6 +121,15 @@ class TrainingError(Exception):
     def __init__(self, raised: BaseException) -> None:
         super().__init__(str(raised))
         self.raised = raised
+
+
+def can_train(target: Target, binding: Binding, draw: Draw) -> bool:
+    """Return whether the optimizer raises no error in a training."""
+    try:
+        _trained(target, binding, draw)
+    except TrainingError:
+        return False
+    return True
 
 
 def _trained(target: Target, binding: Binding, draw: Draw) -> Path:

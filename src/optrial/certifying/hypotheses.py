@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ __all__ = [
     "Search",
     "follows",
     "group_count",
+    "tells",
 ]
 
 Reason = tuple[str, Kind, str]
@@ -35,6 +36,7 @@ Reason = tuple[str, Kind, str]
 _MOST_EDITS = 60
 """Number of edits that are tried together with each convention, the likelier first."""
 _PROBES = 3
+_EXPLODED = 1e15
 _LATEST = 150
 """Last step at which a change that is made later is looked for: each try replays all steps."""
 
@@ -108,6 +110,7 @@ class Search:
         )
         known = {id(item) for item in self.departing}
         self.conforming = [item for item in items if id(item) not in known]
+        self._kinds = sorted({item.case.draw.setting.decay for item in items})
         self.numbers = {h.name: float(h.default) for h in self.rule.hyperparameters}
 
     def _is_expected(self, item: Item) -> bool:
@@ -139,11 +142,17 @@ class Search:
         """
         if not self.departing:
             return self.base, None
+        if not any(map(tells, self.departing)):
+            return None
         if first_late_step(self.departing, self._telling(self.conforming)) > _LATEST:
             return None
         partial: tuple[Hypothesis, Condition] | None = None
+        tried = {self._computed(self.base)}
         for change in self._pairs() if thorough else self._single():
             hypothesis = change.after(self.base)
+            if (computed := self._computed(hypothesis)) in tried:
+                continue
+            tried.add(computed)
             if not all(self.predicts(hypothesis, item) for item in self.departing):
                 continue
             others = [item for item in self.conforming if not self.predicts(hypothesis, item)]
@@ -153,6 +162,15 @@ class Search:
                 condition = condition_of(self.departing, self._telling(others))
                 partial = (hypothesis, condition) if condition else None
         return partial or self._late()
+
+    def _computed(self, hypothesis: Hypothesis) -> Hashable:
+        """Return what hypotheses that predict the same weights have in common."""
+        programs = (
+            program and ((hypothesis.change and hypothesis.change(program)) or program)
+            for program in map(self.programs.get, self._kinds)
+        )
+        texts = (program and (program.lines, *program.starts.items()) for program in programs)
+        return hypothesis.still, hypothesis.clock, *texts
 
     def _telling(self, items: Sequence[Item]) -> list[Item]:
         return [item for item in items if item.case.draw.start[item.label].numel()]
@@ -170,6 +188,7 @@ class Search:
 
     def _single(self) -> Iterator[Hypothesis]:
         yield from self._conventions()
+        yield from self._own_constants()
         yield from self._slips()
         yield from self._caps()
         yield from self._edits()
@@ -204,6 +223,20 @@ class Search:
         if (program := self.programs["l2"]) is not None:
             for slip in slips(program, self.numbers):
                 yield Hypothesis(((slip.name, slip.kind, slip.sentence),), slip.change)
+
+    def _own_constants(self) -> Iterator[Hypothesis]:
+        """Yield other values of hyperparameters that the target does not take, fitted likewise."""
+        miss = self._miss()
+        if miss is None:
+            return
+        program, distance = miss
+        for name in sorted(program.names() & self.binding.fixed.keys()):
+            default = float(self.binding.fixed[name])
+            value = fitted(_constant(name, program, _everywhere, distance), default)
+            if value is not None:
+                text = f"has no {name} and computes with {value:g}, where the rule has {default:g}"
+                reason = name, Kind.CONVENTION, text
+                yield Hypothesis((reason,), constant(name, value))
 
     def _caps(self) -> Iterator[Hypothesis]:
         """Yield bounds on hyperparameters, fitted to the first step of the first tensor."""
@@ -397,8 +430,22 @@ def follows(path: Iterator[NDArray[np.float64]], actual: Path, label: str, scale
     for predicted, weights in zip(path, actual, strict=False):
         value = weights[label].numpy()
         with np.errstate(all="ignore"):
-            same = (predicted == value) | (np.isnan(predicted) & np.isnan(value))
+            same = predicted == value
+            same |= _has_exploded(predicted) & _has_exploded(value)
             apart = np.where(same, 0.0, np.abs(predicted - value))
         if not np.all(apart <= SAME * scale):
             return False
     return True
+
+
+def tells(item: Item) -> bool:
+    """Return whether weights are finite where they depart: NaN has too many causes."""
+    case, label = item
+    found = departures(case.draw, case.actual, case.expected).get(label)
+    step = found.step if found else 1
+    return not np.all(_has_exploded(case.actual[step - 1][label].numpy()))
+
+
+def _has_exploded(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which numbers are NaN, infinite, or so large that rounding has been amplified."""
+    return ~(np.abs(values) < _EXPLODED)

@@ -86,17 +86,21 @@ def _lars(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
 def _lamb(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
         beta1, beta2, eps = (values[name] for name in ("beta1", "beta2", "eps"))
+        decay, param, shrinkage = values["weight_decay"], values["param"], 0 * grad
+        if "decay" in keys:
+            shrinkage, decay = values["lr"] * decay * param, 0.0
+        param = param - shrinkage
         mean = beta1 * state.mean + (1 - beta1) * grad
         square = beta2 * state.square + (1 - beta2) * grad * grad
         corrections = (1.0, 1.0) if "bias" in keys else (1 - beta1**step, 1 - beta2**step)
         direction = mean / corrections[0] / ((square / corrections[1]).sqrt() + eps)
-        direction = direction + values["weight_decay"] * values["param"]
-        size, length = values["param"].norm(), direction.norm()
+        direction = direction + decay * param
+        size, length = param.norm(), direction.norm()
         if "bound" in keys:
             size = size.clamp(max=10)
         ratio = size / (length + eps * ("eps" in keys)) if size > 0 and length > 0 else 1.0
         rate = values["lr"] / (1 - beta1**step if "rate" in keys else 1.0)
-        return -rate * ratio * direction, type(state)(mean, square)
+        return -rate * ratio * direction - shrinkage, type(state)(mean, square)
 
     return replay(replace(rule, update=update), draw, clock=clock)
 
@@ -110,12 +114,26 @@ def _adafactor(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> P
         scale = max(float(param.square().mean().sqrt()), values["eps"]) if param.numel() else 0.0
         shrinkage = (rate * scale if "decay" in keys else values["lr"]) * decay * param
         measured = param - shrinkage if "after" in keys else param
-        change, state = rule.update(grad, state, step, param=measured, **values)
+        if "coordinates" in keys and len(values["axes"]) > 1:
+            change, state = _unfactored(rule, grad, state, step, param=measured, **values)
+        else:
+            change, state = rule.update(grad, state, step, param=measured, **values)
         return change * (rate / bounded) - shrinkage, state
 
     needs = (*rule.needs, "weight_decay")
     changed = replace(rule, update=update, needs=needs, own_decay="decoupled")
     return replay(changed, draw, clock=clock)
+
+
+def _unfactored(
+    rule: Rule, grad: Tensor, state: Any, step: float, *, param: Tensor, **values: Any
+) -> tuple[Tensor, Any]:
+    """Return the step of Adafactor that takes a matrix for a vector."""
+    square = torch.zeros_like(grad) if state.square is None else state.square
+    flat = state._replace(square=square.reshape(-1))
+    values["axes"] = (0,)
+    change, flat = rule.update(grad.reshape(-1), flat, step, param=param.reshape(-1), **values)
+    return change.reshape(grad.shape), state._replace(square=flat.square.reshape(grad.shape))
 
 
 def _shampoo(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
@@ -282,6 +300,12 @@ _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
             Deviation("bound", "ratio of norms", "bounds the norm of the weights by 10"),
             Deviation("eps", "epsilon", "adds eps to the norm of the step as well"),
             Deviation("rate", "learning rate", "divides lr by 1 − beta1^t"),
+            Deviation(
+                "decay",
+                "weight decay",
+                "shrinks the weights by lr·weight_decay before the step (decoupled), where the "
+                "rule adds the decay to what it scales by the ratio of norms",
+            ),
         ),
         _lamb,
     ),
@@ -297,6 +321,12 @@ _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
                 "after",
                 "weight decay",
                 "takes the scale of the weights after weight decay, not before it",
+            ),
+            Deviation(
+                "coordinates",
+                "matrices",
+                "averages every squared coordinate of small matrices, and not their rows and "
+                "columns",
             ),
         ),
         _adafactor,

@@ -27,6 +27,9 @@ _LEFT_AT_DEFAULT = ("clip_lambda", "eps2", "d")
 """Arguments that stand for a hyperparameter but take no number of the same meaning."""
 
 
+_OF_SQUARES = {"adafactor": "eps"}
+"""Rule -> argument that has another meaning where its default is tiny: it is added to squares."""
+_TINY = 1e-20
 _COMPLEMENTS = {"scion": {"momentum": "momentum"}}
 """Rule -> hyperparameter -> argument that is its complement where its default is below 1/2."""
 _SWITCHED = {"nesterov": "nesterov", "amsgrad": "amsgrad"}
@@ -209,6 +212,8 @@ def _places(rule: Rule, arguments: Mapping[str, Any]) -> dict[str, tuple[str, in
         for key in (h.name, *h.aliases):
             if key not in arguments or key in _LEFT_AT_DEFAULT:
                 continue
+            if key == _OF_SQUARES.get(rule.name) and _is_tiny(arguments[key]):
+                continue
             if isinstance(arguments[key], tuple | list):
                 places[h.name] = (key, taken.get(key, 0))
                 taken[key] = taken.get(key, 0) + 1
@@ -219,6 +224,10 @@ def _places(rule: Rule, arguments: Mapping[str, Any]) -> dict[str, tuple[str, in
     return {
         label: (key, index) for label, (key, index) in places.items() if complete.get(key, True)
     }
+
+
+def _is_tiny(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value < _TINY
 
 
 def _is_negated(

@@ -47,7 +47,34 @@ _UNARY: Mapping[str, Callable[[Values], Values]] = {
     "log": np.log,
     "‖": lambda value: np.sqrt(np.sum(value * value)),
     "ᵀ": np.transpose,
+    "row_norms": lambda value: np.linalg.norm(value, axis=-1, keepdims=True),
+    "column_norms": lambda value: np.linalg.norm(value, axis=-2, keepdims=True),
+    "long_norms": lambda value: np.linalg.norm(value, axis=_longer_axis(value), keepdims=True),
+    "short_norms": lambda value: np.linalg.norm(
+        value, axis=-3 - _longer_axis(value), keepdims=True
+    ),
+    "spectral_norm": lambda value: np.asarray(np.linalg.norm(value, 2)),  # of a matrix
+    "rms": lambda value: np.sqrt(np.mean(value * value)),
+    "total": lambda value: np.sum(np.abs(value)),
+    "largest": lambda value: np.max(np.abs(value)),
 }
+NORMS: Mapping[str, str] = {
+    "row_norms": "the norm of each row",
+    "column_norms": "the norm of each column",
+    "long_norms": "the norm along the longer side",
+    "short_norms": "the norm along the shorter side",
+    "spectral_norm": "the spectral norm",
+    "rms": "the root mean square",
+    "total": "the sum of magnitudes",
+    "largest": "the largest magnitude",
+}
+"""Operators that no equation has, which may stand in place of a norm, and what they are."""
+
+
+def _longer_axis(value: Values) -> int:
+    return -2 if value.ndim > 1 and value.shape[-2] > value.shape[-1] else -1
+
+
 _STRENGTH = {"+": 1, "−": 1, "neg": 1, "·": 3, "@": 3, "/": 2, "^": 5, "√": 4}
 
 
@@ -90,7 +117,9 @@ class Expression:
 
     def mapped(self, change: Callable[[Expression], Expression | None]) -> Expression:
         """Return the expression with `change` applied to every part, innermost first."""
-        inner = replace(self, parts=tuple(part.mapped(change) for part in self.parts))
+        parts = tuple(part.mapped(change) for part in self.parts)
+        is_same = all(new is old for new, old in zip(parts, self.parts, strict=True))
+        inner = self if is_same else replace(self, parts=parts)
         return change(inner) or inner
 
 
@@ -166,7 +195,11 @@ class Program:
 
     def mapped(self, change: Callable[[Expression], Expression | None]) -> Program:
         """Return the program with `change` applied to every part of every line."""
-        lines = tuple(replace(line, value=line.value.mapped(change)) for line in self.lines)
+        values = [line.value.mapped(change) for line in self.lines]
+        lines = tuple(
+            line if value is line.value else replace(line, value=value)
+            for line, value in zip(self.lines, values, strict=True)
+        )
         return replace(self, lines=lines)
 
     def path(
@@ -403,7 +436,7 @@ def _written(expression: Expression, strength: int = 0) -> str:  # noqa: PLR0911
     operator, parts = expression.operator, expression.parts
     if operator in ("name", "number"):
         return expression.text
-    if operator in ("sign", "max", "min", "exp", "log"):
+    if operator in ("sign", "max", "min", "exp", "log", *NORMS):
         return f"{operator}({', '.join(map(_written, parts))})"
     if operator in ("|", "‖"):
         return f"{operator}{_written(parts[0])}{operator}"

@@ -110,4 +110,12 @@ FAULTS = [
         "momentum",
         "multiplies the velocity by the scale",
     ),
+    Fault(
+        "fourth root",
+        "RMSprop",
+        "avg = square_avg.sqrt()",
+        "avg = square_avg.pow(0.25)",
+        "equations",
+        "√r stands in place of r",
+    ),
 ]

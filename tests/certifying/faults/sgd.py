@@ -101,7 +101,7 @@ FAULTS = [
         "if momentum != 0:",
         "if momentum > 0.5:",
         "momentum",
-        "computes with momentum = 0, only where momentum <",
+        "computes with momentum = 0, where momentum is ",
         "if isinstance(weight_decay, Tensor):",
     ),
     Fault(
@@ -170,5 +170,13 @@ FAULTS = [
         "buf = grad.detach().clone().mul_(1 - dampening)",
         "argument dampening",
         "takes other steps with dampening=0.3",
+    ),
+    Fault(
+        "velocity and gradient exchanged",
+        "SGD",
+        "grad = grad.add(buf, alpha=momentum)",
+        "grad = buf.add(grad, alpha=momentum)",
+        "equations",
+        "g and u are exchanged",
     ),
 ]
