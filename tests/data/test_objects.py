@@ -219,6 +219,9 @@ def test_data_frames_of_other_columns_are_refused(columns: list[str]) -> None:
 def test_what_is_no_plain_array_is_refused_with_a_hint() -> None:
     with pytest.raises(DataError, match=r"a sparse csr_matrix; .* toarray\(\)"):
         load_objects((scipy.sparse.csr_matrix(np.eye(40)), LABELS))
+    masked = np.ma.masked_array(np.eye(40), mask=np.eye(40) > 0)
+    with pytest.raises(DataError, match=r"masked values; fill them in, .*filled"):
+        load_objects((masked, LABELS))
 
 
 def test_a_data_frame_with_its_target_is_refused_with_a_hint() -> None:

@@ -234,6 +234,11 @@ def _array(name: str, split: str, values: object) -> Array:
             f"dataset '{name}': {split} holds a sparse {type(values).__name__}; give a dense "
             "array, as its method toarray() returns"
         )
+    if np.ma.is_masked(values):
+        raise DataError(
+            f"dataset '{name}': {split} has masked values; fill them in, such as by "
+            "values.filled(0), or leave out their samples"
+        )
     try:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor with gradient
