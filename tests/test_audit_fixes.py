@@ -49,6 +49,7 @@ IMITATING = [
 ]
 CLAIMS = ["adam > sgd on test_loss"]
 HUGE = {"name": "diabetes", "standardize_targets": False, "mean": 0.0, "std": 0.0001}
+MOONS = {"dataset": "moons", "model": {"kind": "mlp", "hidden": [8]}}
 TEXT = {
     "dataset": {"name": "coriolanus", "context": 16},
     "model": {"kind": "transformer", "width": 8, "depth": 1, "heads": 2},
@@ -327,6 +328,10 @@ BAD: Mapping[str, Mapping[str, Any]] = {
         "optimizers": APART,
         "claims": ["sgd > adam on test_loss"],
         "tune": {"seeds": 2, "select": "validation_loss"},
+    },
+    "two problems with one rate each": {
+        "problem": {"moons": MOONS, "digits": MOONS | {"dataset": "digits"}},
+        "optimizers": [{"rule": "sgd", "lr": 0.3}, {"rule": "adam", "lr": 0.01}],
     },
     "a text": {
         "problem": TEXT,

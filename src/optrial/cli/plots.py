@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["boundary", "confusion", "plot"]
 
 OneProblem = Annotated[
-    str | None, typer.Option("--problem", help="Problem to draw \\[default: all].")
+    str | None,
+    typer.Option("--problem", metavar="NAME", help="Problem to draw \\[default: all]."),
 ]
 Only = Annotated[
     list[str] | None,

@@ -66,7 +66,8 @@ def equal_search(
         settings["tune"] |= _select(context)
         settings |= _with_validation(context)
     reported = len({seed for o in optimizers for seed in o.seeds})
-    return context.remedy(action, settings, (trials * seeds + reported) * len(optimizers))
+    searches = len(ranges) * len(context.problems)  # every problem is tuned, or none
+    return context.remedy(action, settings, (trials * seeds + reported) * searches)
 
 
 def _select(context: Context) -> dict[str, str]:
@@ -208,12 +209,14 @@ def on_problems(context: Context, remedy: Remedy, records: Iterable[Record]) -> 
 
     Of joined studies, the remedy names those to change. In a study of several problems, a path
     begins with ``problem.NAME`` where the problem has a key of its own, or where an optimizer
-    changes on some of the problems only.
+    changes on some of the problems only. A search is the same for all problems.
     """
     entries = context.study.get("problem") or {}
     affected = dict.fromkeys(record.problem for record in records)
     if context.sources:
         return _on_studies(remedy, context.sources, affected or context.sources)
+    if "tune" in remedy.settings:
+        affected = {}
     names = [name for name in affected or entries if isinstance(entries.get(name), Mapping)]
     if len(context.problems) < 2 or not names:
         return remedy
