@@ -18,6 +18,7 @@ import sqlalchemy as sql
 from optrial.errors import StoreError
 from optrial.records import Store
 from optrial.records.schema import VERSION
+from optrial.records.weights import WeightFiles
 from tests.records.connections import edit, transaction
 from tests.records.samples import curve, planned, segment
 from tests.specs import STACK
@@ -298,3 +299,9 @@ def test_the_driver_repeats_no_password(postgresql: str) -> None:
     with pytest.raises(StoreError, match=r"invalid sslmode value: .\*\*\*") as caught:
         Store.open(url.render_as_string(hide_password=False))
     assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_file_where_weights_belong_is_named(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("", encoding="utf-8")
+    with pytest.raises(StoreError, match=f"move {tmp_path}/weights away, which is no folder"):
+        WeightFiles(tmp_path).write("0123456789ab", {"bias": np.zeros(2)})

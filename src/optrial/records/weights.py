@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -60,8 +61,14 @@ class WeightFiles:
         except (OSError, SafetensorError) as error:
             raise StoreError(
                 f"{self.path(run_id)} cannot be written ({error}). Nothing stored so far is lost: "
-                "make room and run again to continue."
+                f"{self._way_out(error)} and run again to continue."
             ) from error
+
+    def _way_out(self, error: Exception) -> str:
+        if self.folder.exists() and not self.folder.is_dir():
+            return f"move {self.folder} away, which is no folder,"
+        is_full = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return "make room" if is_full else "mend the cause"
 
     def damage(self, run_id: str, sha256: str | None) -> str:
         """Return what is wrong with the weights of a run that saved some, or an empty string.
