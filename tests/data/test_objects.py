@@ -100,10 +100,23 @@ class Counted(TorchDataset[Any]):
         return TENSORS[0][index], int(Y[index])
 
 
-def test_each_sample_is_read_once() -> None:
+def test_samples_are_read_once_but_for_a_few() -> None:
     samples = Counted()
     assert_holds(load_objects({"train": samples}), {"train": (X, Y)})
-    assert (samples.read == 1).all()
+    assert samples.read.tolist() == [2] * 8 + [1] * 12
+
+
+class Flipped(Counted):
+    """Turns the sign of a sample now and then, as random augmentation does."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        inputs, target = super().__getitem__(index)
+        return (-inputs if index == 5 and self.read[index] > 1 else inputs), target
+
+
+def test_random_transforms_are_refused() -> None:
+    with pytest.raises(DataError, match=r"sample 5 of test differs when it is read again.*augment"):
+        load_objects({"train": Counted(), "test": Flipped()})
 
 
 class Listed(TorchDataset[Any]):

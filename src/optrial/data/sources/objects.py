@@ -31,6 +31,10 @@ _AS_TABLE = (
 )
 
 
+_READ_TWICE = 8
+"""Samples that show whether a `Dataset` draws random numbers."""
+
+
 class _Key(NamedTuple):
     """A part of a sample.
 
@@ -110,7 +114,8 @@ def split_objects(name: str, raw: object) -> PackedSplits:
 
     Raises:
         DataError: the objects have another form, or a sample of a torch `Dataset` cannot be read,
-            is not a pair or differs in shape or type from the first.
+            is not a pair, differs in shape or type from the first, or from itself when it is read
+            again.
     """
     if isinstance(raw, PackedSplits):
         return raw
@@ -270,10 +275,25 @@ def _read(name: str, split: str, samples: _Samples) -> tuple[Array | Named, Arra
                     "give all samples the same shape and type"
                 )
             array[index] = part
+        if index < _READ_TWICE and _differ(sample, _sample(name, split, samples, index)):
+            raise DataError(
+                f"dataset '{name}': sample {index} of {split} differs when it is read again, as "
+                "random transforms make it; a study reads each sample once: leave these transforms "
+                "out, and use augment for images"
+            )
     targets = arrays.pop(_TARGET)
     if _INPUT in arrays:
         return arrays[_INPUT], targets
     return {key.name: array for key, array in arrays.items()}, targets
+
+
+def _differ(first: Mapping[_Key, Array], second: Mapping[_Key, Array]) -> bool:
+    """Return whether a sample that was read twice has other numbers."""
+    return any(
+        part.dtype.kind != "O" and part.tobytes() != second[key].tobytes()
+        for key, part in first.items()
+        if key in second
+    )
 
 
 def _sample(name: str, split: str, samples: _Samples, index: int) -> dict[_Key, Array]:
