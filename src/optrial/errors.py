@@ -153,7 +153,7 @@ class OptrialError(Exception):
         return printable(_LONG_WORD.sub(lambda word: cut(word[0]), super().__str__()))
 
     def _render_traceback_(self) -> list[str]:
-        """Return the lines that IPython shows of an error that nothing catches."""
+        """Return the lines that IPython shows of an uncaught error."""
         calls = traceback.extract_tb(self.__traceback__)
         inside = [Path(call.filename).is_relative_to(_PACKAGE) for call in calls]
         outside = calls[: inside.index(True)] if True in inside else calls

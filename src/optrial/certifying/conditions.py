@@ -100,7 +100,7 @@ def _place(item: Item) -> tuple[Draw, str]:
 
 
 def _kind(departing: Sequence[Item], others: Sequence[Item]) -> Condition | None:
-    """Return a property of which departing tensors have other values than the others."""
+    """Return a property whose values differ between departing tensors and the others."""
     for text, value in _properties(departing[0].case.draw):
         inside = {value(*_place(item)) for item in departing}
         if inside.isdisjoint(value(*_place(item)) for item in others):

@@ -338,7 +338,7 @@ def _reach(address: str) -> None:
 
 
 def check_cluster(parallel: Parallel) -> None:
-    """Refuse a cluster of which is known, before anything is computed, that it cannot train.
+    """Refuse a cluster that clearly cannot train, before anything is computed.
 
     Raises:
         EngineError: it does not answer, or this machine, on which one would start, lacks the

@@ -28,7 +28,7 @@ __all__ = ["check_executor", "started"]
 
 
 def check_executor(parallel: Parallel) -> None:
-    """Refuse an executor of which is known, before anything is computed, that it cannot train.
+    """Refuse an executor that clearly cannot train, before anything is computed.
 
     Raises:
         EngineError: Ray is not installed, or its cluster cannot be used.

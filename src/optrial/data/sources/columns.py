@@ -28,6 +28,7 @@ from optrial.errors import DataError, counted, suggest
 if TYPE_CHECKING:
     from pandas.api.extensions import ExtensionDtype
 
+_FIRST_ROWS = 1000
 _FEW = 20  # this many different values may be categories, however few the rows
 _MOST = 0.9  # a column with a larger share of numbers is a column of numbers
 _DATE = re.compile(
@@ -163,17 +164,20 @@ def assign_roles(
             f"{place} has 0 features and {counted(len(table), 'row')} besides the target; name the "
             f"columns to use, as in features: [...]; dropped columns:{reasons or ' none'}"
         )
+    numeric = tuple(name for name in used if kinds[name] == "number")
+    texts = tuple(name for name in used if kinds[name] == "text")
+    words = [*texts, *(name for name in targets if kind_of(table[name]) == "text")]
     return Roles(
-        numbers=tuple(name for name in used if kinds[name] == "number"),
+        numbers=numeric,
         booleans=tuple(name for name in used if kinds[name] == "boolean"),
-        texts=tuple(name for name in used if kinds[name] == "text"),
+        texts=texts,
         dropped=dropped,
         notes=(
             *notes,
-            *_redundant(table[used], [name for name in used if kinds[name] == "number"]),
+            *_redundant(table[used], numeric),
             *_leaks(table[used], table[list(targets)]),
-            *(note for name in used if kinds[name] == "text" for note in _units(table[name])),
-            *(note for name in (*used, *targets) for note in _spellings(table[name])),
+            *(note for name in texts for note in _units(table[name])),
+            *(note for name in words for note in _spellings(table[name])),
         ),
     )
 
@@ -324,9 +328,7 @@ def problem_with_text(name: str, column: Cells) -> str:
             "separator differs from that of other numbers of the table; write all numbers alike"
         )
     usual = [cell.translate(_TYPESET) for cell in cells]
-    grouped = next(
-        (cell for cell in cells if SPACED_GROUPS.fullmatch(cell.translate(_TYPESET))), ""
-    )
+    grouped = next((cells[i] for i, cell in enumerate(usual) if SPACED_GROUPS.fullmatch(cell)), "")
     surely = all(map(_SIGNS.search, cells)) or grouped or usual != cells or len(cells) > _FEW
     if surely and all(map(_DECORATED.fullmatch, usual)):
         problem = (
@@ -366,7 +368,10 @@ def _leaks(features: pd.DataFrame, targets: pd.DataFrame) -> Iterator[str]:
         if not 1 < wanted.max() + 1 <= len(wanted) / 2:  # values that repeat show more than chance
             continue
         for name in features:
-            if np.array_equal(pd.factorize(features[name])[0], wanted):
+            column, first = features[name], slice(_FIRST_ROWS)  # which tell most features apart
+            if np.array_equal(pd.factorize(column[first])[0], wanted[first]) and np.array_equal(
+                pd.factorize(column)[0], wanted
+            ):
                 yield (
                     f"'{name}' gives the target '{target}' away: each has one value for one value "
                     f"of the other; drop: [{name}] leaves it out"
@@ -376,7 +381,7 @@ def _leaks(features: pd.DataFrame, targets: pd.DataFrame) -> Iterator[str]:
 def _units(column: Cells) -> Iterator[str]:
     """Yield a note if texts that become categories are numbers with a unit."""
     cells = list(column.dropna().astype(str).unique())
-    if len(cells) > 1 and all(map(_DECORATED.fullmatch, cells)):
+    if len(cells) > 1 and all(_DECORATED.fullmatch(c) and re.search("[A-Za-z]", c) for c in cells):
         yield (
             f"'{column.name}' holds numbers with a unit, such as {cells[0]!r}, which become "
             "categories; write plain numbers to keep their order"
@@ -386,7 +391,7 @@ def _units(column: Cells) -> Iterator[str]:
 def _spellings(column: Cells) -> Iterator[str]:
     """Yield a note if texts differ only in case or spaces."""
     first: dict[str, str] = {}
-    for cell in column.dropna().unique() if kind_of(column) == "text" else ():
+    for cell in column.dropna().unique():
         original = first.setdefault(" ".join(cell.casefold().split()), cell)
         if original != cell:
             yield (

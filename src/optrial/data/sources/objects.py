@@ -289,10 +289,9 @@ def _read(name: str, split: str, samples: _Samples) -> tuple[Array | Named, Arra
 
 def _differ(first: Mapping[_Key, Array], second: Mapping[_Key, Array]) -> bool:
     """Return whether a sample that was read twice has other numbers."""
-    return any(
+    return first.keys() != second.keys() or any(
         part.dtype.kind != "O" and part.tobytes() != second[key].tobytes()
         for key, part in first.items()
-        if key in second
     )
 
 
