@@ -62,7 +62,7 @@ def lines(certificate: Certificate) -> str:
 def test_optimizers_of_other_libraries(
     name: str, rules: tuple[str, ...], conventions: set[str]
 ) -> None:
-    certificate = optrial.certify(name, draws=2)
+    certificate = optrial.certify(name, draws=4)  # of two, none has a rate above 1 / √t
     assert certificate.against == rules
     assert {f.name for f in certificate.findings if f.kind == "convention"} == conventions
     assert not certificate.faults, lines(certificate)
