@@ -89,7 +89,7 @@ def started(folder: Path, place: str, **environment: str) -> subprocess.Popen[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("place", ["data", "trial"])
 def test_a_signal_before_training_ends_the_command(
     study: Path, place: str, number: signal.Signals
@@ -156,6 +156,29 @@ def test_callbacks_hear_of_signals_at_once(tmp_path: Path) -> None:
         (signal.SIGTERM, False),
     ]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("status", ["interrupted", "done"])
+def test_a_closed_terminal_stops_a_study_unless_it_is_to_outlive_it(
+    tmp_path: Path, status: str
+) -> None:
+    """A shell sends SIGHUP once more, which asks for nothing else; below nohup it is ignored."""
+
+    def closed() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.05)
+
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN if status == "done" else signal.SIG_DFL)
+    listening = Listening()
+    try:
+        study = Study(**small_keys())
+        with study.run(tmp_path, callbacks=[listening, Hook(10, closed)]) as results:
+            assert [record.status for record in results.records] == [status]
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+    signals = [heard for heard in listening.heard if isinstance(heard, tuple)]
+    assert signals == [(signal.SIGHUP, False)] * (status == "interrupted")
 
 
 def test_an_error_after_a_signal_is_not_one_of_the_run(

@@ -49,8 +49,8 @@ ALLOWED = {
         "errors",
     },
     "models": {
-        *("code", "descriptors", "functions", "input_parts", "keyed", "memory", "spec"),
-        *("target_kinds", "errors"),
+        *("code", "descriptors", "functions", "input_parts", "interruption", "keyed", "memory"),
+        *("spec", "target_kinds", "errors"),
     },
     "rules": {"errors", "keyed"},
     "plan": {
@@ -77,8 +77,9 @@ ALLOWED = {
     },
     "trackers": {"callbacks", "config", "files", "passwords", "records", "spec", "errors"},
     "executors": {
-        *("child", "code", "config", "data", "descriptors", "engine", "errors", "memory"),
-        *("models", "pace", "plan", "records", "spec", "user_output", "watching"),
+        *("child", "code", "config", "data", "descriptors", "engine", "errors"),
+        *("interruption", "memory", "models", "pace", "plan", "records", "spec", "user_output"),
+        "watching",
     },
     "sweep": {
         *("attempts", "callbacks", "code", "config", "data", "engine", "errors", "executors"),

@@ -119,7 +119,8 @@ class Parent:
     """
 
     def __init__(self, descriptor: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to children, too
+            signal.signal(number, signal.SIG_IGN)
         if sys.platform == "linux":  # the kernel kills this process when its parent dies
             set_death_signal = 1
             ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

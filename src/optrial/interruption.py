@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
-__all__ = ["Interrupted", "Stop", "stop_on_signal"]
+__all__ = ["STOPPING", "Interrupted", "Stop", "stop_on_signal"]
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that stop a study: Ctrl-C, a request to end, and a terminal that was closed."""
 
 
 class Interrupted(BaseException):
@@ -38,7 +39,7 @@ class Stop(threading.Event):
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; a second one always interrupts."""
         del frame
-        again = self.is_set()
+        again = self.is_set() and _insists(number)
         self.number = self.number or number
         self.set()
         if self.at_once or again:
@@ -48,10 +49,11 @@ class Stop(threading.Event):
 
 @contextmanager
 def stop_on_signal(tell: Callable[[int, bool], object] | None = None) -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into an event, or into an interruption where nothing is lost.
+    """Turn the signals of `STOPPING` into an event, or into an interruption where nothing is lost.
 
     A thread reads the signals, so that they are acknowledged while the main thread computes.
-    Outside the main thread, nothing changes.
+    Outside the main thread, nothing changes. A signal that the process ignores, as SIGHUP below
+    `nohup`, stays ignored.
 
     Args:
         tell: called in that thread, with each signal and whether it is a further one; by default,
@@ -65,7 +67,7 @@ def stop_on_signal(tell: Callable[[int, bool], object] | None = None) -> Iterato
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    earlier = {number: signal.getsignal(number) for number in _NUMBERS}
+    earlier = {number: signal.getsignal(number) for number in STOPPING}
     within = isinstance(getattr(earlier[signal.SIGINT], "__self__", None), Stop)
 
     def asked(number: int, again: bool) -> None:
@@ -77,8 +79,9 @@ def stop_on_signal(tell: Callable[[int, bool], object] | None = None) -> Iterato
 
     with nullcontext() if within and tell is None else _signals_read(asked):
         try:
-            for number in _NUMBERS:
-                signal.signal(number, stop.handle)
+            for number, handler in earlier.items():
+                if handler is not signal.SIG_IGN:
+                    signal.signal(number, stop.handle)
             yield stop
         except BaseException as error:
             # An interruption may lead to another error, such as that of a rollback it cut short.
@@ -102,9 +105,10 @@ def _signals_read(tell: Callable[[int, bool], object]) -> Iterator[None]:
     def read() -> None:
         known = False
         while number := int.from_bytes(os.read(reader, 1), "big"):
-            if number in _NUMBERS:
-                with suppress(Exception):  # the study ends anyway
-                    tell(number, known)
+            if number in STOPPING:
+                if not known or _insists(number):
+                    with suppress(Exception):  # the study ends anyway
+                        tell(number, known)
                 known = True
 
     thread = threading.Thread(target=read, name="optrial-signals", daemon=True)
@@ -118,3 +122,8 @@ def _signals_read(tell: Callable[[int, bool], object]) -> Iterator[None]:
         thread.join()
         os.close(reader)
         os.close(writer)
+
+
+def _insists(number: int) -> bool:
+    """Return whether a further signal asks for more: a shell repeats that of a closed terminal."""
+    return number != signal.SIGHUP

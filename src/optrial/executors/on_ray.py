@@ -28,6 +28,7 @@ from optrial.executors.setup import WorkerSetup
 from optrial.executors.task import StackTask
 from optrial.executors.trainer import Trainer
 from optrial.executors.updates import Arrays, Died, Ended, Failure, Hung, Update, merged_steps
+from optrial.interruption import STOPPING
 from optrial.spec import StackId
 
 __all__ = ["OnRay", "check_cluster"]
@@ -312,7 +313,7 @@ def _same_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 """A worker process: receives stacks through a connection, and sends updates back.
 
-It ignores SIGINT, which is for the driver. If the driver is gone, it ends at once.
+It ignores SIGINT and SIGHUP, which are for the driver. If the driver is gone, it ends at once.
 """
 
 from __future__ import annotations

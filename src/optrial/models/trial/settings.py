@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from optrial.descriptors import kept_descriptors
+from optrial.interruption import STOPPING
 
 __all__ = ["apply_settings", "changed_settings", "kept_process", "kept_settings", "settings"]
 
@@ -131,7 +132,7 @@ def kept_process() -> Iterator[list[str]]:
     drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = locale.setlocale(locale.LC_ALL)
     is_main = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     try:
         with kept_descriptors(), warnings.catch_warnings(), kept_settings() as changes:
             yield changes
