@@ -28,6 +28,10 @@ such runs is one draw. Measured ratios are below 3."""
 MOST_CHAOS = 1e-4
 """Relative error above which no difference between engines is excused by chaos."""
 
+CANCELLED = 2.0**-50
+"""Share of the largest gradient of a tensor below which a gradient in float64 is rounding alone: a
+sum of terms that cancel, which the order of the sum decides. It is four last digits."""
+
 PRINTED_DIGITS = 1e-10
 """Relative error of values that are rounded to twelve significant digits."""
 
