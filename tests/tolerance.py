@@ -69,8 +69,8 @@ ESTIMATE_FACTOR = 10
 """How far a planned time may be from a measured one. The plan promises about two on an idle
 machine; tests share theirs with others."""
 
-GPU_ESTIMATE_FACTOR = 2
-"""The same for times that were measured once, on an idle GPU."""
+MEASURED_ESTIMATE_FACTOR = 2
+"""The same for times that were measured once, on an idle GPU or by the clock of a CPU core."""
 
 FINAL_LOSS_FLOAT32 = 1e-3
 """Relative difference of a float32 loss after up to fifty steps in engines that round

@@ -259,7 +259,14 @@ def test_the_outline_counts_runs_and_cost() -> None:
     assert known.tuning_runs + known.report_runs == len(last.runs)
     assert known.waves == 3
     steps = [sum(run.steps for run in plan.runs) for plan in (first, last)]
-    assert known.times_first_wave(len(first.runs)) == pytest.approx(steps[1] / steps[0])
+    assert known.seconds(len(first.runs), 1.0, 0.0, 0.0) == pytest.approx(steps[1] / steps[0])
+
+
+def test_the_report_takes_the_time_of_its_own_splits() -> None:
+    study = study_of(tune={"sampler": "random", "trials": 6, "seeds": 1}, seeds=3)
+    known = outline(study.config)
+    assert known
+    assert known.seconds(6, 60.0, 6.0, 600.0) == pytest.approx(66 + (60 + 600) / 2)
 
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {

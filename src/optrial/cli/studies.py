@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypedDict
 
@@ -57,7 +58,7 @@ from optrial.interruption import Interrupted
 from optrial.spec import FINAL, metric_title, setting_text
 
 if TYPE_CHECKING:
-    from optrial.config import Parallel
+    from optrial.config import Parallel, StudyFile
     from optrial.data import Dataset
     from optrial.engine import Choice
     from optrial.plan import Estimate, Outline, Plan, PlannedParameter
@@ -316,7 +317,13 @@ def plan(
             made = loaded.plan(datasets)
         with _status("trying a few steps" if measure else "estimating", output):
             costs = {
-                problem: _cost(made.runs_of(problem), dataset, device, measure=measure)
+                problem: _cost(
+                    made.runs_of(problem),
+                    made.studies.by_name[problem],
+                    dataset,
+                    device,
+                    measure=measure,
+                )
                 for problem, dataset in datasets.items()
             }
     several = len(datasets) > 1
@@ -327,11 +334,10 @@ def plan(
         title = f"{made.name}: {problem}" if several else made.name
         _print_plan(made, problem, title, further=several)
         print_data(dataset)
-        tuning = tunings[problem]
         code = code_in(made.studies.by_name[problem])
-        pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning, code)
+        pairs = _described(made.runs_of(problem), dataset, costs[problem], code)
         pairs["time"] += " (all runs, also those recorded)" * bool(left)
-        print_pairs({**({} if several else whole), **_outlined(tuning), **pairs})
+        print_pairs({**({} if several else whole), **_outlined(tunings[problem]), **pairs})
     if several:
         print_pairs(whole)
     notes = [line for dataset in datasets.values() for line in data_notes(dataset)]
@@ -424,7 +430,7 @@ def _left(made: Plan, datasets: Mapping[str, Dataset], location: str) -> dict[st
 
 
 class _Cost(NamedTuple):
-    """Cost of the runs of one problem, and how they would be trained."""
+    """Cost of all runs of one problem, and how those planned so far would be trained."""
 
     choices: Sequence[Choice]
     seconds: float
@@ -432,9 +438,11 @@ class _Cost(NamedTuple):
     estimate: Estimate
 
 
-def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str, *, measure: bool) -> _Cost:
+def _cost(
+    runs: Sequence[RunSpec], study: StudyFile, dataset: Dataset, device: str, *, measure: bool
+) -> _Cost:
     from optrial.engine import Engines
-    from optrial.plan import estimate
+    from optrial.plan import estimate, evaluated_splits, outline
     from optrial.supervision import supervised
 
     with supervised("trying a few steps to choose how to train"):
@@ -442,7 +450,13 @@ def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str, *, measure: bo
         choices = engines.choose(runs) if measure else engines.forecast(runs)
     width = max(choice.width for choice in choices)
     cost = estimate(runs, dataset, width, on_cuda=engines.on_cuda)
-    seconds = sum(choice.seconds for choice in choices) + cost.evaluation_seconds
+    training, evaluation = sum(choice.seconds for choice in choices), cost.evaluation_seconds
+    seconds = training + evaluation
+    if tuning := outline(study):  # runs that are not planned yet will take as long per step
+        evaluate_on = evaluated_splits(study, dataset)
+        report = [replace(run, evaluate_on=evaluate_on) for run in runs]
+        reported = estimate(report, dataset, width, on_cuda=engines.on_cuda).evaluation_seconds
+        seconds = tuning.seconds(len(runs), training, evaluation, reported)
     timed = "measured speeds" if measure else "kept speeds"
     bases = sorted({"a model of the cost" if choice.modelled else timed for choice in choices})
     return _Cost(choices, seconds, " and ".join(bases), cost)
@@ -452,7 +466,6 @@ def _described(
     runs: Sequence[RunSpec],
     dataset: Dataset,
     cost: _Cost,
-    tuning: Outline | None,
     code: Mapping[str, str],
 ) -> dict[str, str]:
     """Describe the data, the training and the cost of one problem.
@@ -461,13 +474,10 @@ def _described(
         runs: runs of the problem.
         dataset: data.
         cost: their cost.
-        tuning: what tuning adds, if there is any.
         code: names of user code, by their place in the study.
     """
-    first, seconds = runs[0], cost.seconds
+    first = runs[0]
     every = counted(first.evaluate_every, "step")
-    if tuning:  # runs that are not planned yet will take as long per step
-        seconds *= tuning.times_first_wave(len(runs))
     engines = dict.fromkeys(_ENGINES[choice.engine] for choice in cost.choices)
     width = max(choice.width for choice in cost.choices)
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
@@ -485,7 +495,7 @@ def _described(
         if first.evaluate_on
         else "none: neither a validation nor a test split",
         "parameters": f"{cost.estimate.parameters:,} in the largest model",
-        "time": f"{at_least} {duration(seconds)} on this machine, from {cost.basis}",
+        "time": f"{at_least} {duration(cost.seconds)} on this machine, from {cost.basis}",
         "memory": f"about {cost.estimate.peak_bytes / 1e6:,.0f} MB beside the program itself",
     }
 

@@ -11,6 +11,7 @@ from optrial.plan.dataset import dataset_of, datasets_of
 from optrial.plan.estimate import Estimate, estimate, step_work, training_work
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.plan.expand import Plan, make_plan
+from optrial.plan.fields import evaluated_splits
 from optrial.plan.model_memory import PlannedModel, StepMemory, planned_models
 from optrial.plan.optimizers import gradients_per_step, rule_of
 from optrial.plan.planned_groups import PlannedParameter, planned_groups
@@ -36,6 +37,7 @@ __all__ = [
     "dataset_of",
     "datasets_of",
     "estimate",
+    "evaluated_splits",
     "gradients_per_step",
     "grids_of",
     "make_plan",

@@ -62,6 +62,8 @@ _REPLAYED = _Speed(step=60e-6, tensor=45e-6, state=10e-6, traffic=1.5e12)
 _ELEMENT_WORK = 100.0
 """Operations of matrix products that take as long as one element of an elementwise operation."""
 _PASSES = 4  # how often an update reads or writes each array
+_FORWARD, _BACKWARD = 4, 8
+"""How often elementwise operations read or write each value that is kept for the backward pass."""
 _WORK = {"muon": 10, "shampoo": 10, "soap": 10, "psgd_kron": 10, "normuon": 11, "scion": 10}
 """Further arrays of the size of the parameters that the update of a rule computes."""
 _PROBED = 3
@@ -238,7 +240,9 @@ def _cost(run: RunSpec, dataset: Dataset, on_cuda: bool) -> _Cost:
         calls
         + _product_operations(sample, run.batch_size) / rate
         + _PASSES * arrays * weights * itemsize / speed.traffic
+        + (_FORWARD + _BACKWARD) * sample.saved * run.batch_size * itemsize / speed.traffic
     )
+    evaluated_sample = sample.operations / rate + _FORWARD * sample.saved * itemsize / speed.traffic
     passes = run.accumulate * gradients_per_step(run)
     gradients = passes * _iterations(run) + _probed_gradients(run)
     activations = _ACTIVATIONS * sample.saved * run.batch_size
@@ -254,7 +258,7 @@ def _cost(run: RunSpec, dataset: Dataset, on_cuda: bool) -> _Cost:
         training=steps * gradients * step,
         calls=steps * gradients * calls,
         shared_calls=steps * gradients * shared_calls,
-        evaluation=evaluations * sample.operations * evaluated / rate,
+        evaluation=evaluations * evaluated * evaluated_sample,
         bytes=itemsize * (held * weights + 4 * further + untrained + activations),
         parameters=weights,
         tensors=len(shapes),

@@ -30,6 +30,7 @@ from optrial.spec import Average, EarlyStopping, ProbeSettings
 __all__ = [
     "batches_of_epoch",
     "common_fields",
+    "evaluated_splits",
     "metric_names",
     "schedule_in_steps",
     "setting_fields",
@@ -40,7 +41,6 @@ __all__ = [
 def common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
     """Return the fields that all runs of a study share."""
     component = study.problem.dataset
-    splits = tuple(split for split in dataset.splits if split != "train")
     return {
         "dataset": component.name,
         "dataset_arguments": dataset.arguments,
@@ -50,7 +50,7 @@ def common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "original_units": in_original_units(study, dataset),
         "loss_limit": study.loss_limit,
         "model": study.problem.model.name,
-        "evaluate_on": study.evaluate.on or splits,
+        "evaluate_on": evaluated_splits(study, dataset),
         "batch_metrics": study.evaluate.batch_metrics,
         "evaluate_start": study.evaluate.start,
         "whole_split": whole_split(study, dataset),
@@ -117,6 +117,11 @@ def setting_fields(
         "budget_seconds": study.budget.seconds,
         "probes": study.probes and _probes(study.probes, study.evaluate, epoch),
     }
+
+
+def evaluated_splits(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
+    """Return the splits that the runs of a study's report evaluate."""
+    return study.evaluate.on or tuple(split for split in dataset.splits if split != "train")
 
 
 def training_steps(study: StudyFile, dataset: Dataset, batch_size: int) -> int:

@@ -116,13 +116,22 @@ class Outline:
     waves: int
     rungs: tuple[RungPlan, ...] = ()
 
-    def times_first_wave(self, runs: int) -> float:
-        """Return how much longer everything takes than the runs of the first wave."""
-        if not self.rungs:
-            return (self.tuning_runs + self.report_runs) / runs
-        first = self.rungs[0]
-        tuning = sum(rung.trials / rung.divisor for rung in self.rungs) * first.divisor
-        return tuning / first.trials + self.report_runs * first.divisor / runs
+    def seconds(self, runs: int, training: float, tuning: float, report: float) -> float:
+        """Return the expected time of all waves and the report.
+
+        Args:
+            runs: number of runs of the first wave.
+            training: seconds of their training.
+            tuning: seconds of their evaluation.
+            report: seconds of their evaluation, if they evaluated the splits of the report.
+        """
+        waves, divisor = self.tuning_runs / runs, 1
+        if self.rungs:
+            divisor = self.rungs[0].divisor
+            whole = sum(rung.trials / rung.divisor for rung in self.rungs)
+            waves = whole * divisor / self.rungs[0].trials
+        reports = self.report_runs * divisor / runs
+        return waves * (training + tuning) + reports * (training + report)
 
 
 def outline(study: StudyFile) -> Outline | None:
