@@ -30,7 +30,7 @@ SHORTER = {
         ("epochs: 8", "epochs: 1"),
         ("seeds: 10", "seeds: 1"),
         ("tune: {seeds: 3}", "tune: {seeds: 1}"),
-        ("here, nothing", "here, nothing  # exit status 2"),
+        ("and how to fix it", "and how to fix it  # exit status 2"),
     ]
 }
 """What is changed in the code of a page so that it takes less time.
