@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from optrial.callbacks import Callback
+from optrial.interruption import stop_on_signal
 from optrial.records import Store
 from optrial.study import Study
 from tests.small import small_keys
@@ -122,6 +123,16 @@ def test_a_second_signal_ends_at_once_what_the_first_waits_for(
     subprocess.run(again, cwd=study, env=environment, check=True, capture_output=True)
     with Store.open(study / "out") as store:
         assert [record.status for record in store.runs()] == ["done"]
+
+
+def test_an_interruption_that_python_ignores_is_not_lost() -> None:
+    class Last:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt), stop_on_signal():
+        Last()
 
 
 class Listening(Callback):

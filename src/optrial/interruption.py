@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -77,12 +78,14 @@ def stop_on_signal(tell: Callable[[int, bool], object] | None = None) -> Iterato
         if not again:
             stop.when_asked()
 
-    with nullcontext() if within and tell is None else _signals_read(asked):
+    with nullcontext() if within and tell is None else _signals_read(asked), _ignored() as ignored:
         try:
             for number, handler in earlier.items():
                 if handler is not signal.SIG_IGN:
                     signal.signal(number, stop.handle)
             yield stop
+            if ignored:
+                raise ignored[0]
         except BaseException as error:
             # An interruption may lead to another error, such as that of a rollback it cut short.
             led_to_it = stop.has_interrupted and not isinstance(error, SystemExit)
@@ -94,6 +97,25 @@ def stop_on_signal(tell: Callable[[int, bool], object] | None = None) -> Iterato
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _ignored() -> Iterator[list[Interrupted]]:
+    """Collect the interruptions that Python prints and ignores, as in `__del__`."""
+    collected: list[Interrupted] = []
+    earlier = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            collected.append(unraisable.exc_value)
+        else:
+            earlier(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield collected
+    finally:
+        sys.unraisablehook = earlier
 
 
 @contextmanager
