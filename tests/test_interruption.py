@@ -169,27 +169,31 @@ def test_callbacks_hear_of_signals_at_once(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU])
 @pytest.mark.parametrize("status", ["interrupted", "done"])
 def test_a_closed_terminal_stops_a_study_unless_it_is_to_outlive_it(
-    tmp_path: Path, status: str
+    tmp_path: Path, status: str, number: signal.Signals
 ) -> None:
-    """A shell sends SIGHUP once more, which asks for nothing else; below nohup it is ignored."""
+    """A shell sends SIGHUP once more, which asks for nothing else; below nohup it is ignored.
+
+    The same holds for SIGXCPU, which the kernel sends each second beyond a limit of CPU time.
+    """
 
     def closed() -> None:
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), number)
             time.sleep(0.05)
 
-    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN if status == "done" else signal.SIG_DFL)
+    earlier = signal.signal(number, signal.SIG_IGN if status == "done" else signal.SIG_DFL)
     listening = Listening()
     try:
         study = Study(**small_keys())
         with study.run(tmp_path, callbacks=[listening, Hook(10, closed)]) as results:
             assert [record.status for record in results.records] == [status]
     finally:
-        signal.signal(signal.SIGHUP, earlier)
+        signal.signal(number, earlier)
     signals = [heard for heard in listening.heard if isinstance(heard, tuple)]
-    assert signals == [(signal.SIGHUP, False)] * (status == "interrupted")
+    assert signals == [(number, False)] * (status == "interrupted")
 
 
 def test_an_error_after_a_signal_is_not_one_of_the_run(

@@ -135,4 +135,4 @@ def test_a_format_that_figures_lack_costs_no_training(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Study, "load_data", None)
     assert run_command(["lr-range", str(file), "--out", "rates.jpg"]) == 2
-    assert "'.jpg' is no format of figures. Did you mean 'png'?" in capsys.readouterr().err
+    assert "'.jpg' is not a format of figures. Did you mean 'png'?" in capsys.readouterr().err

@@ -248,6 +248,10 @@ def test_a_date_that_is_none_is_not_read(
     assert (tmp_path / f"figure.{suffix}").stat().st_size > 500
 
 
-def test_other_formats_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"'.jpg' is no format of figures. .*Allowed: png, pdf"):
-        save_figure(Figure(), tmp_path / "figure.jpg")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("figure.jpg", "'.jpg' is not a format of figures"), ("figure", "the file has no suffix")],
+)
+def test_other_formats_are_refused(name: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=rf"{reason}.*Allowed: png, pdf"):
+        save_figure(Figure(), tmp_path / name)

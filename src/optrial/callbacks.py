@@ -79,7 +79,7 @@ class Callback:
         """
 
     def on_signal(self, number: int, again: bool) -> None:
-        """Called at once when SIGINT, SIGTERM or SIGHUP asks to stop, from another thread.
+        """Called at once when SIGINT, SIGTERM, SIGHUP or SIGXCPU asks to stop, from another thread.
 
         Args:
             number: number of the signal.

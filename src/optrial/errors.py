@@ -347,6 +347,9 @@ def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem
             message = f"has {length or most + 1:,} entries; at most {most:,} are allowed."
         case "string_type" if entry["loc"][-1:] == ("[key]",):  # of a mapping with free keys
             return Problem(key_path(entry["loc"][:-2]), _key_message(value))
+        case "string_type" if isinstance(value, list | tuple | dict):
+            kind = "mapping" if isinstance(value, dict) else "list"
+            message = f"{shown(value)}: must be a single text, not a {kind}."
         case kind if kind in _KINDS:
             message = f"{shown(value)}: must be {_KINDS[kind]}."
         case "invalid_key":

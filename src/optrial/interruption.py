@@ -12,8 +12,8 @@ from types import FrameType
 
 __all__ = ["STOPPING", "Interrupted", "Stop", "stop_on_signal"]
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that stop a study: Ctrl-C, a request to end, and a terminal that was closed."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
+"""Ctrl-C, a request to end, a closed terminal, and a limit of CPU time (``ulimit -S -t``)."""
 
 
 class Interrupted(BaseException):
@@ -147,5 +147,8 @@ def _signals_read(tell: Callable[[int, bool], object]) -> Iterator[None]:
 
 
 def _insists(number: int) -> bool:
-    """Return whether a further signal asks for more: a shell repeats that of a closed terminal."""
-    return number != signal.SIGHUP
+    """Return whether a further signal asks for more.
+
+    A shell repeats that of a closed terminal, and the kernel that of a CPU time limit.
+    """
+    return number not in (signal.SIGHUP, signal.SIGXCPU)

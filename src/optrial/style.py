@@ -44,6 +44,7 @@ __all__ = [
     "literal",
     "marker_outline",
     "save_figure",
+    "unknown_suffix",
     "variant_styles",
 ]
 
@@ -297,11 +298,15 @@ def figure_format(file: Path) -> str:
     """
     suffix = file.suffix.removeprefix(".").lower()
     if suffix not in FIGURE_FORMATS:
-        problem = Problem(
-            "", f"'.{suffix}' is no format of figures. {suggest(suffix, FIGURE_FORMATS)}"
-        )
-        raise StudyError([problem], str(file))
+        raise StudyError([Problem("", unknown_suffix(suffix, FIGURE_FORMATS))], str(file))
     return suffix
+
+
+def unknown_suffix(suffix: str, formats: Iterable[str]) -> str:
+    """Return why no figure can be written to a file with this suffix, and which suffixes can."""
+    if not suffix:
+        return f"the file has no suffix, which says how to write it. {suggest('', formats)}"
+    return f"'.{suffix}' is not a format of figures. {suggest(suffix, formats)}"
 
 
 def save_figure(figure: Figure, file: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import optrial
 from optrial.certifying import Certificate, Verdict, certificate
 from optrial.certifying.checks import arguments
 from optrial.certifying.edits import single_edits
+from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.rule_certificate import equations_are_the_update
 from optrial.certifying.text import certificate_text
 from optrial.cli.certify import _arguments as arguments_of
@@ -349,6 +353,16 @@ def test_no_sentence_is_wider_than_the_terminal() -> None:
     text = certificate_text(result, width=50)
     assert max(map(len, text.splitlines())) <= 50, text
     assert " ".join(text.split()).startswith(result.summary)
+
+
+def test_a_long_line_of_a_script_breaks_where_it_stays_the_same_program() -> None:
+    script = "x = f([1, 2], name='a, b', c=(3, 4), d='" + 20 * "e" + "')\ny = 1, 2, 3"
+    result = optrial.certify(Own, against="sgd")
+    finding = Finding("own", Kind.FAULT, "departs", reproducer=script)
+    result = replace(result, findings=(finding,))
+    code = textwrap.dedent(certificate_text(result, width=40).partition("):\n\n")[2])
+    assert max(map(len, code.splitlines())) <= 36, code
+    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(script))
 
 
 def test_a_rule_of_ones_own() -> None:

@@ -223,6 +223,7 @@ def test_bad_override(setting: str, message: str) -> None:
     [
         ({"name": 3}, "name: 3: must be text; put it in quotes."),
         ({"name": None}, "name: None: must be text; put it in quotes."),
+        ({"name": ["a"]}, "name: ['a']: must be a single text, not a list."),
         ({"shuffle": "no"}, "shuffle: 'no': must be true or false."),
         ({"budget": {"steps": 1.5}}, "budget.steps: 1.5: must be a whole number."),
         ({"budget": {"steps": "7"}}, "budget.steps: '7': must be a whole number."),

@@ -138,6 +138,19 @@ def test_ids_leave_out_metrics_of_batches_that_nobody_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"folds": 3}, "folds: 3: a function has no samples to divide"),
+        ({"evaluate": {"on": ["validation"]}}, "problem.n_samples: 1: a validation split needs 2"),
+    ],
+)
+def test_a_function_has_no_samples_of_a_dataset(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        Study(**small_keys(problem={"function": "rosenbrock"}, batch_size="full", **keys))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "problem",
     [
         {"function": "rosenbrock"},

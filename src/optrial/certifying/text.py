@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import html
+import io
 import textwrap
+import tokenize
+from contextlib import suppress
+from itertools import pairwise
 
 from optrial.certifying.findings import Certificate, Finding, Kind, Verdict
 from optrial.errors import counted
@@ -35,8 +39,29 @@ def certificate_text(certificate: Certificate, width: int = 88) -> str:
     first = next((f for f in certificate.findings if f.reproducer), None)
     if first is not None and first.kind is not Kind.NOTE:
         lines += ["", f"The shortest script that shows the first one ({first.name}):", ""]
-        lines.append(textwrap.indent(first.reproducer.rstrip(), "    "))
+        code = (_folded(line, width - 4) for line in first.reproducer.rstrip().split("\n"))
+        lines.append(textwrap.indent("\n".join(code), "    "))
     return "\n".join(lines)
+
+
+def _folded(line: str, width: int) -> str:
+    """Break a line of Python behind commas within brackets, where the program stays the same."""
+    depth, breaks = 0, []
+    with suppress(tokenize.TokenError):  # the line is a part of a longer statement
+        for token in tokenize.generate_tokens(io.StringIO(line).readline):
+            if token.type == tokenize.OP:
+                depth += (token.string in "([{") - (token.string in ")]}")
+                if token.string == "," and depth > 0:
+                    breaks.append(token.end[1])
+    folded: list[str] = []
+    start = 0
+    indent = "    " + " " * (len(line) - len(line.lstrip()))
+    for here, following in pairwise([*breaks, len(line)]):
+        if (len(indent) if folded else 0) + following - start > width:
+            folded.append(line[start:here].strip() if folded else line[:here])
+            start = here
+    last = line[start:].strip() if folded else line
+    return f"\n{indent}".join([*folded, last])
 
 
 def checks_line(certificate: Certificate) -> str:

@@ -24,7 +24,7 @@ from optrial.cli.options import (
     load_study,
 )
 from optrial.cli.output import FAILED, note, print_table, prints_apart, say, stderr, write
-from optrial.errors import Problem, StudyError, suggest
+from optrial.errors import Problem, StudyError
 
 if TYPE_CHECKING:
     from optrial.timing import StudyTiming
@@ -122,7 +122,7 @@ def _check_files(out: Path | None, figure: Path | None) -> None:
         StudyError: they cannot; lists every problem.
     """
     from optrial.files import why_not_written
-    from optrial.style import FIGURE_FORMATS
+    from optrial.style import FIGURE_FORMATS, unknown_suffix
 
     messages: list[tuple[str, str]] = []
     if out is not None:
@@ -130,7 +130,7 @@ def _check_files(out: Path | None, figure: Path | None) -> None:
         messages += [("--out", why_not_written(out)), ("--out", exists)]
     if figure is not None:
         suffix = figure.suffix.removeprefix(".").lower()
-        unknown = f"'{figure}' has no known format. {suggest(suffix, FIGURE_FORMATS)}"
+        unknown = unknown_suffix(suffix, FIGURE_FORMATS)
         messages += [
             ("--figure", unknown * (suffix not in FIGURE_FORMATS)),
             ("--figure", why_not_written(figure)),

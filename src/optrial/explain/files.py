@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optrial.errors import OptrialError, Problem, StudyError, suggest
+from optrial.errors import OptrialError, Problem, StudyError
 from optrial.explain.animation import write_animation
 from optrial.explain.comparison import explain
 from optrial.explain.figure import landscape_figure
@@ -13,7 +13,7 @@ from optrial.explain.page import modifier_markdown, picture_of, rule_markdown
 from optrial.explain.picture import landscape_page
 from optrial.files import make_folder, write_whole
 from optrial.rules import MODIFIERS, RULES
-from optrial.style import FIGURE_FORMATS, save_figure
+from optrial.style import FIGURE_FORMATS, save_figure, unknown_suffix
 
 __all__ = ["check_format", "write_landscape", "write_rule_docs"]
 
@@ -68,6 +68,5 @@ def check_format(file: Path) -> str:
     """
     suffix = file.suffix.removeprefix(".").lower()
     if suffix not in (formats := ("html", "gif", *FIGURE_FORMATS)):
-        problem = Problem("--out", f"'{file}' has no known suffix. {suggest(suffix, formats)}")
-        raise StudyError([problem], "the landscape")
+        raise StudyError([Problem("--out", unknown_suffix(suffix, formats))], str(file))
     return suffix

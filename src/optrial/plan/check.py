@@ -249,6 +249,10 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
     if study.save == "best" and "validation" not in (study.evaluate.on or ("validation",)):
         yield Problem("save", "'best' is best on validation: add validation to evaluate.on.")
     yield from _validation_problems(study)
+    points = study.problem.dataset.arguments.get("n_samples", 1)
+    if study.problem.model.name == "function" and validation_wanted(study) and points == 1:
+        message = "1: a validation split needs 2 points or more, and noise that displaces them."
+        yield Problem("problem.n_samples", message)
     if study.engine == "numpy":
         yield from _beyond_numpy(study)
 
@@ -258,6 +262,8 @@ def _fold_problems(study: StudyFile) -> Iterator[Problem]:
     if study.folds is None:
         return
     written = f"{study.folds.count}"
+    if study.problem.model.name == "function":
+        yield Problem("folds", f"{written}: a function has no samples to divide; remove folds.")
     if study.tune is not None:
         yield Problem(
             "folds",

@@ -11,7 +11,7 @@ import numpy as np
 from optrial.code import is_code
 from optrial.config import OptimizerEntry, StudyFile
 from optrial.data import Dataset
-from optrial.errors import Problem
+from optrial.errors import Problem, counted
 from optrial.models import (
     TrialProblem,
     check_input_shape,
@@ -62,7 +62,7 @@ def _size_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     size = dataset.batched.size
     for value in study.batch_size.values:
         if value != "full" and value > size:
-            limit = f"the training split has {size} samples; use at most that, or 'full'"
+            limit = f"the training split has {counted(size, 'sample')}; use at most that, or 'full'"
             yield Problem("batch_size", f"{value}: {limit}.")
             continue
         count = batches_of_epoch(study, size, size if value == "full" else value)

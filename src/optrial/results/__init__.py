@@ -210,7 +210,7 @@ def load(location: str | Path | Sequence[str | Path]) -> Results:
             if not store.plan_hash():
                 raise StoreError(
                     f"{store.shown} has no runs yet: its study is still being planned, or was "
-                    "interrupted before. Train it: optrial run STUDY --out "
+                    "interrupted before it was planned. Train it: optrial run STUDY --out "
                     f"{shown_location(place)}"
                 )
             on_failure.pop_all()

@@ -529,8 +529,8 @@ class Study:
         With `tune`, trials are trained in waves until each optimizer's setting is chosen, and then
         the runs that are reported.
 
-        SIGINT (Ctrl-C), SIGTERM and SIGHUP (a closed terminal) stop after the current step and
-        store a checkpoint; running the study again continues.
+        SIGINT (Ctrl-C), SIGTERM, SIGHUP (a closed terminal) and SIGXCPU stop after the current step
+        and store a checkpoint; running the study again continues.
 
         Args:
             out: a folder or a ``postgresql://`` URL; ``studies/<name>`` by default.
