@@ -209,6 +209,14 @@ def test_labels_of_several_outputs_must_all_be_right() -> None:
     assert split_metric("f1_macro")(outputs, targets).value == f1
 
 
+def test_equal_outputs_are_ranked_in_their_order() -> None:
+    outputs, targets = torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2])
+    for count in (1, 2, 3):
+        assert float(batch_metric(f"top_{count}_accuracy")(outputs, targets)) == 2 * count
+    assert float(batch_metric("accuracy")(outputs, targets)) == 2
+    assert float(batch_metric("top_2_accuracy")(outputs * torch.nan, targets)) == 0
+
+
 @pytest.mark.parametrize("classes_first", [False, True])
 def test_positions_of_a_sequence_count_alike(classes_first: bool) -> None:
     generator = torch.Generator().manual_seed(0)

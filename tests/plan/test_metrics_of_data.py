@@ -44,6 +44,9 @@ def data(kind: str) -> Any:
     values = generator.normal(size=(30, 1)).astype(np.float32)
     targets = {
         "classes": labels,
+        "classes, two": labels % 2,
+        "classes, several": np.eye(3)[labels],
+        "classes, one logit": labels % 2,
         "values": values,
         "one class in test": np.where(np.arange(30) < 20, labels, 1),
         "zeros": np.where(np.arange(30) % 4 == 0, 0, values[:, 0])[:, None].astype(np.float32),
@@ -55,6 +58,8 @@ def data(kind: str) -> Any:
 def study(kind: str, metric: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr(f"{__name__}.current", lambda: data(kind), raising=False)
     loss = "cross_entropy" if "class" in kind else "mse"
+    if kind in ("classes, several", "classes, one logit"):
+        loss = "bce"
     dataset = {"name": f"{__name__}:current"}
     problem = {"dataset": dataset, "model": "logistic", "loss": loss, "metrics": [metric]}
     return Study(**small_keys(problem=problem, batch_size=10))
@@ -71,6 +76,10 @@ def study(kind: str, metric: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
         ("zeros", "mape", "targets are 0, by which it divides"),
         ("values", "rmsle", r"log\(1 \+ target\) needs more than -1"),
         ("constant", "r2", "its targets are all equal"),
+        ("classes", "top_3_accuracy", "is 1 for every model of 3 classes; use top_2_accuracy"),
+        ("classes, two", "top_2_accuracy", "of 2 classes; use accuracy"),
+        ("classes, several", "top_2_accuracy", "needs one label per sample; use f1_macro"),
+        ("classes, one logit", "top_1_accuracy", "the labels of one logit; use accuracy"),
     ],
 )
 def test_refused_with_the_way_out(

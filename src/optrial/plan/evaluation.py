@@ -16,7 +16,7 @@ from optrial.memory import memory_limit, out_of_memory, shortage
 from optrial.models import needing_whole_split, needs_whole_split
 from optrial.plan.space import model_axes
 from optrial.plan.trial import trial_problem
-from optrial.spec import PER_TOKEN, catalogued, has_units
+from optrial.spec import PER_TOKEN, catalogued, has_units, top_count
 
 __all__ = [
     "EVALUATED_AT_ONCE",
@@ -122,6 +122,9 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
                 path, f"{entry.name} needs one label per sample; use {_ONE_LABEL[entry.name]}."
             )
             continue
+        if reason := _not_ranked(dataset, top_count(entry.name)):
+            yield Problem(path, f"{entry.name} {reason}.")
+            continue
         defined = _DEFINED.get(entry.name, _always)
         for split in _evaluated(study, dataset):
             if reason := defined(dataset, dataset.original(dataset.splits[split].targets)):
@@ -143,6 +146,21 @@ def _not_per_token(study: StudyFile, dataset: Dataset, metric: str) -> str:
         return "needs the outputs that cross_entropy trains; use this loss"
     if metric == "bits_per_byte" and not dataset.bytes_per_token:
         return "needs a text, whose bytes are known; use bits_per_token"
+    return ""
+
+
+def _not_ranked(dataset: Dataset, count: int | None) -> str:
+    """Return why a label cannot be missing among the `count` largest outputs, or ""."""
+    if count is None:
+        return ""
+    if dataset.kind == "multilabel":
+        return "needs one label per sample; use f1_macro"
+    if dataset.classes == 1:
+        return "does not go with the labels of one logit; use accuracy"
+    if count >= dataset.classes:
+        largest = dataset.classes - 1
+        use = f"top_{largest}_accuracy" if largest > 1 else "accuracy"
+        return f"is 1 for every model of {dataset.classes} classes; use {use}"
     return ""
 
 

@@ -28,6 +28,7 @@ from optrial.spec.metrics import (
     metric_label,
     metric_title,
     ordered_alike,
+    top_count,
     undeclared,
 )
 from optrial.spec.run import (
@@ -84,5 +85,6 @@ __all__ = [
     "metric_title",
     "ordered_alike",
     "setting_text",
+    "top_count",
     "undeclared",
 ]

@@ -32,6 +32,7 @@ __all__ = [
     "has_units",
     "metric_label",
     "metric_title",
+    "top_count",
     "undeclared",
 ]
 
@@ -154,10 +155,16 @@ def metric_label(name: str) -> str:
     return name.rpartition(":")[2].rpartition(".")[2]
 
 
+def top_count(label: str) -> int | None:
+    """Return the 5 of ``top_5_accuracy``; None for another metric."""
+    top = _TOP.fullmatch(label)
+    return int(top[1]) if top else None
+
+
 def catalogued(label: str) -> Metric | None:
     """Return the metric of the catalogue with this label (``top_5_accuracy``, too), or None."""
-    if top := _TOP.fullmatch(label):
-        about = f"fraction of samples whose class is among the {top[1]} largest outputs"
+    if top := top_count(label):
+        about = f"fraction of samples whose class is among the {top} largest outputs"
         return Metric(about, "higher", "labels", False, percent=True)
     return METRICS.get(label)
 
@@ -181,8 +188,8 @@ def _words(label: str) -> str:
     """Return the label of a metric or probe of the catalogue in words; others as they are."""
     if label == TRAINING_SECONDS:
         return "training time (s)"
-    if top := _TOP.fullmatch(label):
-        return f"top-{top[1]} accuracy"
+    if top := top_count(label):
+        return f"top-{top} accuracy"
     if label not in METRICS and label not in PROBES:
         return label
     return " ".join(_SPELLED.get(word, word) for word in label.split("_"))

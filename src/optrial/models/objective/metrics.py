@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TypeVar
@@ -18,7 +17,7 @@ from optrial.code import importable, is_code, load_code
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
 from optrial.models.objective.losses import as_values
 from optrial.models.objective.split_metrics import Score, score_of
-from optrial.spec import METRICS, PER_TOKEN, catalogued
+from optrial.spec import METRICS, PER_TOKEN, catalogued, top_count
 from optrial.target_kinds import IGNORE_INDEX
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "split_metric",
 ]
 
-_TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 
 UserFunction = Callable[[Tensor, Tensor], object]
 FloatOrArray = TypeVar("FloatOrArray", float, NDArray[np.float64])
@@ -68,8 +66,8 @@ def batch_metric(name: str, ignored: int | None = None) -> Callable[[Tensor, Ten
     if is_code(name):
         function = load_code(name)
         return lambda outputs, targets: mean_value(function, outputs, targets) * len(targets)
-    if top := _TOP.fullmatch(name):
-        return partial(top_k, k=int(top[1]), ignored=ignored)
+    if top := top_count(name):
+        return partial(top_k, k=top, ignored=ignored)
     if function := _BY_POSITION.get(name):
         return partial(function, ignored=ignored)
     return _SUMS[name]
@@ -146,12 +144,15 @@ def accuracy(outputs: Tensor, targets: Tensor, ignored: int | None = None) -> Te
 
 
 def top_k(outputs: Tensor, targets: Tensor, k: int, ignored: int | None = None) -> Tensor:
-    """Count the samples whose label is among the k largest outputs."""
+    """Count the samples whose label is among the k largest outputs, of equal ones the first."""
     outputs, labels = _classes_last(outputs, targets), targets
     if ignored is not None:
         labels = torch.where(targets == ignored, 0, targets)
-    of_label = outputs.gather(-1, labels.unsqueeze(-1))
-    right = (outputs > of_label).sum(dim=-1) < k
+    labels = labels.unsqueeze(-1)
+    of_label = outputs.gather(-1, labels)
+    earlier = torch.arange(outputs.shape[-1], device=outputs.device) < labels
+    ahead = torch.where(outputs == of_label, earlier, ~(outputs < of_label))  # as NaN is, too
+    right = ahead.sum(dim=-1) < k
     return _count(right if ignored is None else right & (targets != ignored))
 
 
