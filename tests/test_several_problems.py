@@ -348,13 +348,20 @@ def test_remedies_of_joined_studies_name_the_studies(alone: list[Path], tmp_path
 
 
 def test_a_rate_of_one_problem_is_no_default(tmp_path: Path) -> None:
-    small = {**MOONS, "optimizers": {"adam": {"lr": 0.02}}}
+    small = {**MOONS, "optimizers": {"adam": {"lr": [0.005, 0.01, 0.02]}}}
     optimizers = [{"rule": "sgd", "lr": [0.1, 1.0]}, {"rule": "adam"}]
     study = both(problem={"digits": DIGITS, "small": small}, optimizers=optimizers, batch_size=32)
     with Study(**study).run(tmp_path / "out") as results:
-        findings = [f.evidence for f in results.audit().findings if f.rule == "A03"]
+        found = results.audit().findings
+    findings = [f.evidence for f in found if f.rule == "A03"]
     assert len(findings) == 1
     assert findings[0].startswith("on digits: ")
+
+    # A search is the same for both problems, with as many trials as either has now.
+    remedies = [f.remedy.settings for f in found if f.rule in ("A02", "A03", "B05")]
+    assert len(remedies) == 4
+    assert all(remedy == remedies[0] for remedy in remedies)
+    assert remedies[0]["tune"]["trials"] == 3
 
 
 def test_claims_of_joined_studies_are_about_their_problems(

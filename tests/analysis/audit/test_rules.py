@@ -798,6 +798,15 @@ def test_a_loss_chooses_as_its_exponential_does() -> None:
     assert fired(in_bits.spec(loss_arguments={"label_smoothing": 0.1}), "B04")
 
 
+@pytest.mark.parametrize(("ends", "is_hidden"), [([0.3, 0.95], False), ([0.8, 0.95], True)])
+def test_a_search_of_ranges_replaces_what_lies_within_them(
+    ends: list[float], is_hidden: bool
+) -> None:
+    case = hidden_momentum(sound())
+    entry = {"rule": "momentum", "lr": {"log": [0.001, 1.0]}, "momentum": {"lin": ends}}
+    assert bool(fired(case.with_study(optimizers=[entry]), "G01")) == is_hidden
+
+
 def test_settings_of_another_protocol_are_no_hidden_trials() -> None:
     case = hidden(sound())
     longer = replace(case, former=tuple(changed(r, steps=2 * r.steps) for r in case.former))

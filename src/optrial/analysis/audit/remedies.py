@@ -51,23 +51,43 @@ def equal_search(
     """Return the remedy of equally many trials for all, each over its own range of learning rates.
 
     The trials are quasi-random, so their number does not depend on which other hyperparameters an
-    optimizer varies. If an optimizer has no learning rate, the remedy has no settings.
+    optimizer varies. A search is the same for all problems of a study: its ranges hold the rates
+    tried on any of them, and it has at least as many trials as the largest search there. If an
+    optimizer has no learning rate, the remedy has no settings.
     """
     tune = dict(context.study.get("tune") or {})
     seeds = int(tune.get("seeds") or TUNING_SEEDS)
-    ranges = {context.path(o.name): _rate_range(o) for o in optimizers}
-    settings: dict[str, Any] = {
-        f"{path}.lr": {"log": ends} for path, ends in ranges.items() if ends
-    }
-    if len(settings) < len(optimizers) or "" in ranges:
-        settings = {}
+    everyone = searched(context, optimizers)
+    if everyone is not optimizers:
+        trials = max(trials, *(len(o.tried) for o in everyone))
+    ranges: dict[str, list[float]] = {}
+    for optimizer in everyone:
+        ends = _rate_range(optimizer)
+        path = context.path(optimizer.name) if ends else ""
+        ranges[path] = [*ranges.get(path, []), *ends]
+    if "" in ranges:
+        settings: dict[str, Any] = {}
     else:
+        settings = {f"{path}.lr": {"log": [min(r), max(r)]} for path, r in ranges.items()}
         settings["tune"] = {"sampler": "sobol", "trials": trials, "seeds": seeds}
         settings["tune"] |= _select(context)
         settings |= _with_validation(context)
-    reported = len({seed for o in optimizers for seed in o.seeds})
-    searches = len(ranges) * len(context.problems)  # every problem is tuned, or none
-    return context.remedy(action, settings, (trials * seeds + reported) * searches)
+    reported: dict[str, set[int]] = {}
+    for optimizer in everyone:
+        reported.setdefault(optimizer.problem, set()).update(optimizer.seeds)
+    runs = sum(trials * seeds + len(reported[o.problem]) for o in everyone)
+    if context.sources:  # every joined study is tuned, or none
+        runs *= len(context.problems)
+    return context.remedy(action, settings, runs)
+
+
+def searched(context: Context, optimizers: Sequence[OptimizerRuns]) -> Sequence[OptimizerRuns]:
+    """Return the optimizers that a search concerns, besides those of a problem: of all problems.
+
+    Joined studies are changed one by one.
+    """
+    several = len(context.problems) > 1 and not context.sources
+    return context.optimizers if several else optimizers
 
 
 def _select(context: Context) -> dict[str, str]:

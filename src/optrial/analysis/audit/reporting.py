@@ -11,7 +11,7 @@ from optrial.analysis.audit.remedies import validation_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.bands import points_shown
 from optrial.analysis.claims import ClaimVerdict
-from optrial.analysis.contenders import finished, hyperparameters
+from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters
 from optrial.errors import counted, quoted
 from optrial.records import Record
 from optrial.spec import FINAL, TRAINING_SECONDS, metric_title
@@ -22,9 +22,9 @@ SMALL_PART = 0.01  # of the scale of an accuracy
 @audit_rule("G01", Severity.WARNING, "trained settings were removed from the study")
 def hidden_trials(context: Context) -> Iterator[Observation]:
     """Settings that were tried and removed are part of the tuning. Readers who see three settings,
-    but not the thirty before them, mistake luck for merit. A search of a range of learning rates
-    replaces an earlier one within it of no more settings; a list of rates does not, because it may
-    be chosen by the results. Runs under another protocol are left to B08.
+    but not the thirty before them, mistake luck for merit. A search of ranges replaces an earlier
+    one within them of no more settings; a list of learning rates does not, because it may be
+    chosen by the results. Runs under another protocol are left to B08.
 
     Source: Dodge et al. 2019 (Show Your Work); Sivaprasad et al. 2020.
     Example: 27 runs of adam, with 9 settings, were trained and then removed from the study.
@@ -39,7 +39,8 @@ def hidden_trials(context: Context) -> Iterator[Observation]:
         and r.setting_id not in settings_planned
         and (r.optimizer, r.spec.protocol_id) in protocols
     ]
-    removed = [r for r in removed if r.optimizer not in _replaced(context, removed)]
+    replaced = _replaced(context, removed)
+    removed = [r for r in removed if r.run_id not in replaced]
     if removed:
         settings = len({r.setting_id for r in removed})
         yield Observation(
@@ -52,29 +53,36 @@ def hidden_trials(context: Context) -> Iterator[Observation]:
         )
 
 
-def _besides_rate(record: Record) -> str:
-    """Return the hyperparameters of a run but its learning rate, as text."""
-    return repr(sorted((k, v) for k, v in hyperparameters(record).items() if k != "lr"))
-
-
 def _replaced(context: Context, removed: Sequence[Record]) -> set[str]:
-    """Return the optimizers that search a range of rates at least as wide, with as many trials."""
-    replaced = set()
+    """Return the ids of removed runs that a search of a range, with as many trials, replaces."""
+    replaced: set[str] = set()
     for optimizer in context.optimizers:
-        former = [r for r in removed if r.optimizer == optimizer.name]
-        rates = [r.hyperparameters.get("lr") for r in former]
-        alike = {_besides_rate(r) for r in optimizer.trials}
-        written = context.entry(optimizer).get("lr")
-        span = sorted(map(float, written.get("log", []))) if isinstance(written, Mapping) else []
-        inside = span and all(
-            rate is None or (isinstance(rate, int | float) and span[0] <= rate <= span[-1])
-            for rate in rates
-        )
-        if not alike.issuperset(map(_besides_rate, former)):
-            continue
-        if inside and len(optimizer.tried) >= len({r.setting_id for r in former}):
-            replaced.add(optimizer.name)
+        protocols = {r.spec.protocol_id for r in optimizer.trials}
+        former = [
+            r for r in removed if r.optimizer == optimizer.name and r.spec.protocol_id in protocols
+        ]
+        enough = len(optimizer.tried) >= len({r.setting_id for r in former})
+        if enough and all(_is_searched(context, optimizer, r) for r in former):
+            replaced |= {r.run_id for r in former}
     return replaced
+
+
+def _is_searched(context: Context, optimizer: OptimizerRuns, former: Record) -> bool:
+    """Return whether every value of a former run is in a range that is searched, or tried again.
+
+    The learning rate has to be in a range: rates of a list may be chosen by the results.
+    """
+    known = [hyperparameters(r) for r in optimizer.trials]
+    values = hyperparameters(former)
+    for name in {"lr", *values, *(name for each in known for name in each)}:
+        value, written = values.get(name), context.written(optimizer, name)
+        ends = written.get("log") or written.get("lin") if isinstance(written, Mapping) else None
+        if ends and isinstance(value, int | float):
+            if not min(ends) <= value <= max(ends):
+                return False
+        elif (name == "lr" and not ends) or value not in [each.get(name) for each in known]:
+            return False
+    return True
 
 
 @audit_rule("G02", Severity.WARNING, "the provenance of runs is incomplete", facts=("versions",))

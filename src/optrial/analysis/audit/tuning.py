@@ -9,7 +9,7 @@ from typing import Any
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.remedies import equal_search
+from optrial.analysis.audit.remedies import equal_search, searched
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.contenders import OptimizerRuns
 from optrial.records import Record
@@ -50,7 +50,7 @@ def unequal_budget(context: Context) -> Iterator[Observation]:
 
 def _equal_trials(context: Context, optimizers: Sequence[OptimizerRuns]) -> Remedy:
     """Return the remedy of giving every optimizer as many trials as the largest search."""
-    most = max(len(o.tried) for o in optimizers)
+    most = max(len(o.tried) for o in searched(context, optimizers))
     return equal_search(context, optimizers, most, f"tune every optimizer with {most} trials")
 
 
