@@ -44,6 +44,12 @@ def lines(certificate: Certificate) -> str:
             {"precision", "weight decay", "step count"},
             marks=needs("keras"),
         ),
+        pytest.param(
+            "keras:Muon",
+            ("muon",),
+            {"precision", "kernels", "epsilon", "weight decay", "step count"},
+            marks=needs("keras"),
+        ),
         pytest.param("optax:nadam", ("nadam",), {"momentum"}, marks=needs("optax")),
         pytest.param(
             "optax:adafactor",

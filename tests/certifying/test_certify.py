@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -18,13 +19,13 @@ import pytest
 import torch
 
 import optrial
-from optrial.certifying import Certificate, Verdict, certificate
+from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate
 from optrial.certifying.checks import arguments
 from optrial.certifying.edits import single_edits
-from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.rule_certificate import equations_are_the_update
-from optrial.certifying.text import certificate_text
+from optrial.certifying.text import badge, certificate_text
 from optrial.cli.certify import _arguments as arguments_of
+from optrial.cli.certify import _text as text_of
 from optrial.errors import StudyError
 from optrial.replay.binding import bindings_of
 from optrial.replay.draws import Setting, drawn_setting
@@ -48,6 +49,16 @@ MENDED = {
     "product of the wrong side",
     "spectral norm squared",
     "fourth root",
+    "small decay ignored",
+    "averages of copies",
+    "first 1024 weights",
+    "gradients left in zero_grad",
+    "state cleared by new groups",
+    "rate as a tensor copied",
+    "correction of ten steps",
+    "missing gradients end the step",
+    "match of sizes ignored",
+    "start squared",
 }
 """Faults that were missed, or had another name, once."""
 SHARE = 3
@@ -94,6 +105,13 @@ def test_a_planted_fault_is_named_and_reproduced(
     assert found.reproducer
     with pytest.raises(AssertionError), float32_afterwards():
         exec(found.reproducer, {})
+
+
+@pytest.mark.slow
+def test_unknown_weight_decay_spoils_no_other_comparison(tmp_path: Path) -> None:
+    (fault,) = (fault for fault in FAULTS if fault.label == "decay towards 1")
+    found = {f.name for f in optrial.certify(planted(fault, tmp_path)[1]).findings}
+    assert found == {"weight decay", "symmetry: sign", "NaN gradients", "complex weights"}
 
 
 @pytest.mark.slow
@@ -374,6 +392,21 @@ def test_a_rule_of_ones_own() -> None:
     )
     certificate = optrial.certify(rule)
     assert {f.sentence for f in certificate.faults} >= {"`title` is empty."}
+
+
+def test_a_difference_without_bounds_is_null_in_json() -> None:
+    finding = Finding("groups", Kind.FAULT, "makes a weight NaN", difference=float("inf"))
+    text = text_of(Certificate("a:B", (), (finding,), {}, {}, 0, 1), as_json=True, as_html=False)
+    assert json.loads(text, parse_constant=pytest.fail)["findings"][0]["difference"] is None
+
+
+@pytest.mark.parametrize("reference", ["adam", "amsgrad", "schedule_free_adamw"])
+def test_the_badge_ends_where_its_colour_ends(reference: str) -> None:
+    svg = badge(Certificate("a:B", (reference,), (), {}, {}, 0, 1))
+    found = re.search(r'width="(\d+)".*d="M(\d+) 0h(\d+)a3', svg)
+    assert found is not None
+    width, begin, length = map(int, found.groups())
+    assert begin + length + 3 == width
 
 
 def test_the_command_prints_json_and_writes_a_badge(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from optrial.replay.draws import Draw
 from optrial.replay.reference import own_steps
 from optrial.replay.target import Path
 
-__all__ = ["Case", "Condition", "Item", "condition_of", "divided", "first_late_step"]
+__all__ = ["Case", "Condition", "Item", "condition_of", "divided", "first_late_step", "first_step"]
 
 _EARLY = 3
 """A departure that shows first at this step or later may wait for it."""
@@ -65,14 +65,19 @@ def divided(cases: Sequence[Case]) -> tuple[list[Item], list[Item]]:
     return departing, others
 
 
-def condition_of(departing: Sequence[Item], others: Sequence[Item]) -> Condition | None:
-    """Return what all departing tensors, and none of the others, have; None if nothing does."""
+def condition_of(
+    departing: Sequence[Item], others: Sequence[Item], likely: str = ""
+) -> Condition | None:
+    """Return what all departing tensors, and none of the others, have; None if nothing does.
+
+    Args:
+        departing: the tensors that depart.
+        others: those that do not.
+        likely: hyperparameter whose value is compared before all others.
+    """
     if len(departing) < _LEAST or not others:
         return None
-    for found in (_kind(departing, others), _threshold(departing, others)):
-        if found is not None:
-            return found
-    return None
+    return _kind(departing, others) or _threshold(departing, others, likely)
 
 
 def first_late_step(
@@ -82,14 +87,14 @@ def first_late_step(
 
     A tensor that is not trained that far tells nothing.
     """
-    first = min(map(_first_step, departing), default=0)
+    first = min(map(first_step, departing), default=0)
     if first < earliest or any(own_steps(*_place(item))[-1] >= first for item in others):
         return 0
     return first
 
 
-def _first_step(item: Item) -> int:
-    """Return the number of the tensor's own first step at which it departs."""
+def first_step(item: Item) -> int:
+    """Return the number of the tensor's own first step at which it departs; 0 if it does not."""
     case, label = item
     found = departures(case.draw, case.actual, case.expected)
     return int(own_steps(case.draw, label)[found[label].step - 1]) if label in found else 0
@@ -111,9 +116,10 @@ def _kind(departing: Sequence[Item], others: Sequence[Item]) -> Condition | None
     return None
 
 
-def _threshold(departing: Sequence[Item], others: Sequence[Item]) -> Condition | None:
+def _threshold(departing: Sequence[Item], others: Sequence[Item], likely: str) -> Condition | None:
     """Return a bound on a number that tells the departing tensors from the others."""
-    for name, measure in _measures(departing[0].case.draw):
+    measures = sorted(_measures(departing[0].case.draw), key=lambda named: named[0] != likely)
+    for name, measure in measures:
         inside = [measure(*_place(item)) for item in departing]
         outside = [measure(*_place(item)) for item in others]
         if min(inside) > max(outside):

@@ -446,6 +446,18 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
             sentence,
             lambda p, line=line: replace(p, lines=(line, *p.lines)),  # type: ignore[misc]
         )
+    for topic, sentence, change in _modified(program):
+        yield fault(topic, sentence, change)
+    switches = {
+        label for line in program.lines for side in line.condition or () for label in side.names()
+    }
+    for label in sorted(switches & defaults.keys()):
+        for value, text in enumerate(("off", "on")):
+            yield fault(
+                label,
+                f"ignores {label}, which stays {text}",
+                lambda p, label=label, value=value: _switched(p, label, number(value)),  # type: ignore[misc]
+            )
     yield fault("equations", "takes 1 for the sign of 0", lambda p: p.mapped(_positive_sign))
     yield fault("equations", "does not move coordinates whose gradient is 0", _at_rest)
     yield from _starts(program)
@@ -477,7 +489,12 @@ def capped(label: str, value: float, *, is_upper: bool) -> Convention:
     return Convention(topic, sentence, lambda p: _renamed(p, label, bound), Kind.FAULT)
 
 
-_TOPICS = {"lr": "learning rate", "eps": "epsilon", "weight_decay": "weight decay"}
+_TOPICS = {
+    "lr": "learning rate",
+    "eps": "epsilon",
+    "weight_decay": "weight decay",
+    "t": "bias correction",
+}
 _CLIPS = 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1000.0
 
 
@@ -485,15 +502,122 @@ def _clips() -> Iterator[tuple[str, Assignment]]:
     """Yield the usual clippings of a gradient, as sentences and lines."""
     for bound in _CLIPS:
         most = Expression("number", repr(bound))
-        least = Expression("neg", parts=(most,))
-        clipped = Expression("max", parts=(Expression("min", parts=(GRADIENT, most)), least))
-        yield f"clips each coordinate of the gradient at {bound:g}", Assignment("g", clipped)
+        clipped = Assignment("g", _between(GRADIENT, most))
+        yield f"clips each coordinate of the gradient at {bound:g}", clipped
         size = _quotient(Expression("‖", parts=(GRADIENT,)), most)
         scaled = _quotient(GRADIENT, Expression("max", parts=(ONE, size)))
         yield (
             f"scales the gradient of a tensor to a norm of at most {bound:g}",
             Assignment("g", scaled),
         )
+
+
+def _modified(program: Program) -> Iterator[tuple[str, str, Change]]:
+    """Yield modifications that are often added to a rule, as topics, sentences and changes."""
+    mean, size = (Expression(operator, parts=(GRADIENT,)) for operator in ("mean", "‖"))
+    for sentence, value in (
+        ("subtracts the mean from the gradient of a tensor", _difference(GRADIENT, mean)),
+        ("divides the gradient of a tensor by its norm", _quotient(GRADIENT, _positive(size))),
+    ):
+        line = Assignment("g", value)
+        yield "gradient", sentence, lambda p, line=line: replace(p, lines=(line, *p.lines))  # type: ignore[misc]
+    for topic, sentence, step in (
+        (
+            "direction",
+            "moves only coordinates whose step goes along the gradient (cautious)",
+            lambda step: _product(step, _along(step)),
+        ),
+        (
+            "direction",
+            "moves only coordinates whose step goes along the gradient, by more for each that "
+            "does not (cautious)",
+            lambda step: _product(
+                step, _quotient(_along(step), _positive(Expression("mean", parts=(_along(step),))))
+            ),
+        ),
+        (
+            "clipping",
+            "bounds the step of each coordinate by lr",
+            lambda step: _between(step, LR),
+        ),
+        (
+            "clipping",
+            "scales the step of a tensor to a root mean square of at most lr",
+            lambda step: _quotient(
+                step,
+                Expression("max", parts=(ONE, _quotient(Expression("rms", parts=(step,)), LR))),
+            ),
+        ),
+        (
+            "learning rate",
+            "scales the step of a tensor to lr times the norm of its weights (trust ratio)",
+            lambda step: _product(
+                _quotient(step, _positive(Expression("‖", parts=(step,)))),
+                _product(LR, Expression("‖", parts=(PARAMETER,))),
+            ),
+        ),
+    ):
+        yield topic, sentence, lambda p, step=step: _with_step(p, step)  # type: ignore[misc]
+    for index, line in enumerate(program.lines):
+        if (rate := _decay_rate(line)) is not None:
+            correction = _difference(ONE, Expression("^", parts=(rate, TIME)))
+            corrected = {name(line.symbol): _quotient(name(line.symbol), correction)}
+            yield (
+                "bias correction",
+                f"corrects {line.symbol} for its bias, which the rule does not",
+                lambda p, i=index, new=corrected: _read_otherwise(p, i, p.lines[i], new),  # type: ignore[misc]
+            )
+
+
+def _positive(part: Expression) -> Expression:
+    """Return a part that is not 0, as a divisor."""
+    return Expression("max", parts=(part, Expression("number", "1e-30")))
+
+
+def _along(step: Expression) -> Expression:
+    """Return 1 where a step has the sign of the gradient, 0 elsewhere."""
+    agreement = Expression("sign", parts=(_product(step, GRADIENT),))
+    return Expression("max", parts=(agreement, number(0)))
+
+
+def _between(part: Expression, most: Expression) -> Expression:
+    least = Expression("neg", parts=(most,))
+    return Expression("max", parts=(Expression("min", parts=(part, most)), least))
+
+
+def _with_step(program: Program, new: Callable[[Expression], Expression]) -> Program | None:
+    """Return a program that takes a changed step in its last line, θ ← θ − step."""
+    line = program.lines[-1]
+    if line.symbol != "θ" or line.value.operator != "−" or line.value.parts[0] != PARAMETER:
+        return None
+    changed = replace(line, value=_difference(PARAMETER, new(line.value.parts[1])))
+    return replace(program, lines=(*program.lines[:-1], changed))
+
+
+def _decay_rate(line: Assignment) -> Expression | None:
+    """Return b of X ← b·X + (1 − b)·Y; None for other lines."""
+    value = line.value
+    if value.operator != "+" or value.parts[0].operator != "·" or value.parts[1].operator != "·":
+        return None
+    (rate, kept), (share, _) = (part.parts for part in value.parts)
+    is_average = kept == name(line.symbol) and share == _difference(ONE, rate)
+    return rate if is_average else None
+
+
+def _switched(program: Program, label: str, new: Expression) -> Program:
+    """Put a number in place of a switch in all conditions."""
+
+    def changed(line: Assignment) -> Assignment:
+        if line.condition is None:
+            return line
+        sides = (side.mapped(_instead(name(label), new)) for side in line.condition)
+        return replace(line, condition=Condition(*sides))
+
+    return replace(program, lines=tuple(map(changed, program.lines)))
+
+
+def _instead(old: Expression, new: Expression) -> Callable[[Expression], Expression | None]:
+    return lambda part: new if part == old else None
 
 
 def _positive_sign(part: Expression) -> Expression | None:

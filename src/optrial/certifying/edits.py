@@ -68,6 +68,7 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
             text = "the condition of a line is left out"
             yield Edit(program.with_line(index, changed), text, str(line), str(line))
     yield from _bounds_changed(program)
+    yield from _starts_changed(program)
     yield from _lines_moved(program)
 
 
@@ -219,6 +220,19 @@ def _bounds_changed(program: Program) -> Iterator[Edit]:
             )
 
 
+def _starts_changed(program: Program) -> Iterator[Edit]:
+    """Put something else in place of a hyperparameter with which a symbol starts."""
+    for symbol, start in program.starts.items():
+        if start.operator != "name" or start.text == "θ":
+            continue
+        for text, new in _of_name(start):
+            yield Edit(
+                replace(program, starts={**program.starts, symbol: new}),
+                f"{symbol} starts at {text}, not at {start}",
+                symbols=frozenset({start.text}),
+            )
+
+
 def _lines_rewritten(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
     """Exchange a symbol for something else throughout a line."""
     for index, line in enumerate(program.lines):
@@ -311,7 +325,9 @@ def _changed_parts(part: Expression, symbols: Sequence[str]) -> Iterator[tuple[E
     else:
         if operator == "^" and part.parts[1] == number(2):
             size = Expression("|", parts=(part.parts[0],))
-            yield size, f"{size} stands in place of {part}"
+            whole = Expression("^", parts=(Expression("‖", parts=part.parts[:1]), number(2)))
+            for new in (size, Expression("mean", parts=(part,)), whole):
+                yield new, f"{new} stands in place of {part}"
         if operator == "‖":
             for norm, text in NORMS.items():
                 yield replace(part, operator=norm), f"{text} stands in place of {part}"
@@ -390,6 +406,7 @@ def _of_name(part: Expression) -> Iterator[tuple[str, Expression]]:
 
 def _other_numbers(value: float) -> list[float]:
     candidates = [value + 1, value - 1, 2 * value, value / 2, 0.0, 1.0, -value]
+    candidates += [10 * value, value / 10]  # another place of the decimal point
     digits = [round(value, places) for places in range(4)]
     return [other for other in dict.fromkeys([*candidates, *digits]) if other != value]
 

@@ -35,11 +35,13 @@ class Explanation:
         reasons: each change to the rule; none if it conforms.
         contexts: contexts in which the target is trained, so that it does not round.
         predict: draw -> the weights after each step.
+        knows_decay: whether it predicts steps with weight decay.
     """
 
     reasons: tuple[Reason, ...]
     contexts: tuple[Context, ...]
     predict: Callable[[Draw], Path]
+    knows_decay: bool = True
 
     def case(self, target: Target, binding: Binding, draw: Draw) -> Case:
         """Return a training of the target beside the weights that are predicted."""
@@ -101,7 +103,13 @@ def explain(
     for way in (_at_once, *further):
         for reasons, contexts, cases in tried:
             items = [Item(case, label) for case in cases for label in case.draw.start]
-            if result := way(binding, items, reference):
+
+            def agrees(draw: Draw, contexts: tuple[Context, ...] = contexts) -> bool:
+                with _all_of(contexts):
+                    actual = _trained(target, binding, draw)
+                return not departures(draw, actual, reference(draw))
+
+            if result := way(binding, items, reference, agrees):
                 everything = (*reasons, *result.reasons)
                 return tried[0][2], replace(result, reasons=everything, contexts=contexts)
     return min((cases for _, _, cases in tried), key=_departing_count), None
@@ -155,7 +163,10 @@ def _any_moved(cases: Sequence[Case], precise: Sequence[Case]) -> bool:
 
 
 def _at_once(
-    binding: Binding, items: Sequence[Item], reference: Callable[[Draw], Path]
+    binding: Binding,
+    items: Sequence[Item],
+    reference: Callable[[Draw], Path],
+    _agrees: Callable[[Draw], bool],
 ) -> Explanation | None:
     """Return a single change that explains everything."""
     search = Search(binding, items)
@@ -164,7 +175,10 @@ def _at_once(
 
 
 def _as_libraries(
-    binding: Binding, items: Sequence[Item], reference: Callable[[Draw], Path]
+    binding: Binding,
+    items: Sequence[Item],
+    reference: Callable[[Draw], Path],
+    _agrees: Callable[[Draw], bool],
 ) -> Explanation | None:
     """Return known deviations of libraries that explain everything."""
     del reference
@@ -183,7 +197,10 @@ def _path_of(library: Library, clock: Clock, draw: Draw) -> Path:
 
 
 def _in_pairs(
-    binding: Binding, items: Sequence[Item], reference: Callable[[Draw], Path]
+    binding: Binding,
+    items: Sequence[Item],
+    reference: Callable[[Draw], Path],
+    _agrees: Callable[[Draw], bool],
 ) -> Explanation | None:
     """Return a pair of changes that explains everything."""
     search = Search(binding, items)
@@ -192,9 +209,19 @@ def _in_pairs(
 
 
 def _in_stages(
-    binding: Binding, items: Sequence[Item], reference: Callable[[Draw], Path]
+    binding: Binding,
+    items: Sequence[Item],
+    reference: Callable[[Draw], Path],
+    agrees: Callable[[Draw], bool],
 ) -> Explanation | None:
-    """Return changes found one after another: without weight decay, with each kind, step counts."""
+    """Return changes found one after another: without weight decay, with each kind, step counts.
+
+    Args:
+        binding: the rule.
+        items: the tensors to explain.
+        reference: draw -> the weights by the rule.
+        agrees: draw -> whether the target takes the steps of the rule.
+    """
 
     def of(kind: str, *, is_missing: bool = False) -> list[Item]:
         return [
@@ -206,15 +233,18 @@ def _in_stages(
     core = _found_among(binding, of(""), NOTHING)
     if core is None:
         return None
-    changes = {"": core}
+    changes, unknown = {"": core}, set[str]()
     for kind in ("l2", "decoupled"):
         found = _found_among(binding, of(kind), core)
         if found is None:
+            if not core.reasons and not all(map(agrees, _undecayed(of(kind)))):
+                return None  # it departs without weight decay, too
+            unknown.add(kind)
             text = f"takes other steps than the rule with {kind} weight decay"
             changes[kind] = _unknown(core, "weight decay", Kind.FAULT, text)
         else:
             changes[kind] = _with_kind(found, core, kind) if len(binding.decays) > 1 else found
-    missing = [item for kind in changes for item in of(kind, is_missing=True)]
+    missing = [i for kind in changes if kind not in unknown for i in of(kind, is_missing=True)]
     search = Search(binding, items)
     for count in (NOTHING, group_count()):
         if all(
@@ -229,7 +259,13 @@ def _in_stages(
             "takes other steps than the rule after a step in which a parameter had no gradient",
         )
     whole = {kind: count.after(change) for kind, change in changes.items()}
-    return _explanation(search, reference, _by_kind(whole))
+    return replace(_explanation(search, reference, _by_kind(whole)), knows_decay=not unknown)
+
+
+def _undecayed(items: Sequence[Item]) -> list[Draw]:
+    """Return the draws of tensors, without weight decay."""
+    draws = {id(item.case.draw): item.case.draw for item in items}.values()
+    return [replace(d, setting=replace(d.setting, weight_decay=0.0)) for d in draws]
 
 
 def _with_kind(change: Hypothesis, core: Hypothesis, kind: str) -> Hypothesis:

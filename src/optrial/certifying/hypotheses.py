@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.certifying.conditions import Condition, Item, condition_of, first_late_step
+from optrial.certifying.conditions import (
+    Condition,
+    Item,
+    condition_of,
+    first_late_step,
+    first_step,
+)
 from optrial.certifying.conventions import CONVENTIONS, Change, capped, constant, slips
 from optrial.certifying.edits import Edit, NumberPlace, fitted, number_places, single_edits
 from optrial.certifying.findings import Kind
@@ -159,7 +165,8 @@ class Search:
             if not others:
                 return hypothesis, None
             if partial is None:
-                condition = condition_of(self.departing, self._telling(others))
+                likely = _hyperparameter(hypothesis)
+                condition = condition_of(self.departing, self._telling(others), likely)
                 partial = (hypothesis, condition) if condition else None
         return partial or self._late()
 
@@ -239,11 +246,15 @@ class Search:
                 yield Hypothesis((reason,), constant(name, value))
 
     def _caps(self) -> Iterator[Hypothesis]:
-        """Yield bounds on hyperparameters, fitted to the first step of the first tensor."""
+        """Yield bounds on step numbers, and on hyperparameters, fitted to the first step apart."""
         miss = self._miss()
         if miss is None:
             return
         program, distance = miss
+        last = min(map(first_step, self.departing)) - 1
+        if "t" in program.names() and last > 1:
+            bound = capped("t", last, is_upper=True)
+            yield Hypothesis(((bound.name, bound.kind, bound.sentence),), bound.change)
         for name in program.names() & {*self.numbers, "weight_decay"}:
             inside, outside = (
                 [item.case.draw.setting.numbers()[name] for item in items]
@@ -343,6 +354,12 @@ class Search:
         if key not in self._moments:
             self._moments[key] = moments_of(draw, label, clock(draw, label))
         return self._moments[key]
+
+
+def _hyperparameter(hypothesis: Hypothesis) -> str:
+    """Return the hyperparameter that the last change concerns; its topic if it has none."""
+    topic = hypothesis.reasons[-1][0] if hypothesis.reasons else ""
+    return next((symbol for symbol, name in _TOPICS.items() if name == topic), topic)
 
 
 def _everywhere(change: Change) -> Change:

@@ -19,6 +19,7 @@ from optrial.replay.draws import Draw
 from optrial.replay.reference import Clock, replay
 from optrial.replay.target import Path
 from optrial.rules import Rule
+from optrial.rules.muon import orthogonalise
 
 __all__ = ["ROUNDING", "Deviation", "Library", "libraries_of"]
 
@@ -199,6 +200,43 @@ def _prodigy(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Pat
     return path
 
 
+_ADAM_DECAY = 0.004
+"""Default of adam_weight_decay in Keras."""
+
+
+def _muon(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
+    def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
+        decay, param = values.pop("weight_decay"), values.pop("param")
+        axes = len(values["axes"])
+        is_vector = axes < 2 or ("kernels" in keys and axes > 2)
+        if is_vector and state.square is None:
+            state = state._replace(square=torch.zeros_like(grad))
+        change, after = rule.update(grad, state, step, **values)
+        if is_vector and "decay" in keys:
+            decay = _ADAM_DECAY
+        if is_vector and "root" in keys:
+            corrections = [1 - values[name] ** step for name in ("beta1", "beta2")]
+            root = (after.square.sqrt() + values["eps"]) / corrections[1] ** 0.5
+            change = -values["lr"] * values["vector_lr"] * after.mean / corrections[0] / root
+        if not is_vector and "sum" in keys:
+            change = _of_sums(grad, after.mean, values)
+        return change - values["lr"] * decay * param, after
+
+    needs = (*rule.needs, "param", "weight_decay")
+    changed = replace(rule, update=update, needs=needs, own_decay="decoupled")
+    return replay(changed, draw, clock=clock)
+
+
+def _of_sums(grad: Tensor, mean: Tensor, values: Values) -> Tensor:
+    """Return the step of Muon with sums of gradients, whose norms are greater by 1e-7."""
+    momentum = values["momentum"]
+    ahead: Tensor = grad + momentum * mean / (1 - momentum)
+    flat = ahead.reshape(len(ahead), -1)
+    direction = orthogonalise(flat / (flat.norm() + 1e-7), 1.0).reshape(grad.shape)
+    step: Tensor = -0.2 * values["lr"] * max(flat.shape) ** 0.5 * direction
+    return step
+
+
 def _adahessian(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
         if "kernels" in keys:
@@ -370,6 +408,29 @@ _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
             ),
         ),
         _adahessian,
+    ),
+    "muon": (
+        (
+            Deviation(
+                "kernels", "kernels", "takes the kernels of convolutions for vectors, with AdamW"
+            ),
+            Deviation(
+                "sum",
+                "epsilon",
+                "sums gradients and adds 1e-7 to the norm of the sum, where the rule averages them "
+                "and takes the maximum of eps and the norm",
+            ),
+            Deviation(
+                "root", "epsilon", "adds eps to the root of AdamW before its bias correction"
+            ),
+            Deviation(
+                "decay",
+                "weight decay",
+                "shrinks vectors by lr times an argument of its own, which stays at 0.004, where "
+                "the rule takes weight_decay",
+            ),
+        ),
+        _muon,
     ),
     "soap": (
         (

@@ -55,8 +55,11 @@ class Script:
         return self
 
     def weights(self, label: str, tensor: Tensor) -> Script:
-        """Define a leaf tensor."""
+        """Define a leaf tensor, contiguous or not."""
         dtype = f", dtype={tensor.dtype}"
+        if tensor.ndim > 1 and not tensor.is_contiguous():
+            rows = numbers(tensor.mT)
+            return self.add(f"{label} = torch.tensor({rows}{dtype}).mT.requires_grad_()")
         return self.add(f"{label} = torch.tensor({numbers(tensor)}{dtype}, requires_grad=True)")
 
     @property
@@ -232,8 +235,6 @@ def script_of_departure(
     labels = {label: f"w{index or ''}" for index, label in enumerate(draw.start)}
     for label, tensor in draw.start.items():
         script.weights(labels[label], tensor)
-        if not tensor.is_contiguous():
-            script.add(f"# {labels[label]} was not contiguous")
     arguments = binding.arguments(draw.setting)
     listed = ", ".join(labels.values())
     script.add(f"optimizer = {script.call(f'[{listed}]', arguments)}")

@@ -64,6 +64,11 @@ class Subject:
         """True if the rule keeps state for the whole model."""
         return self.binding.rule.is_joint
 
+    @property
+    def knows_decay(self) -> bool:
+        """True if the explanation, or the rule, says what the class does with weight decay."""
+        return self.explanation is None or self.explanation.knows_decay
+
     def random(self, stream: int) -> Generator:
         """Return a generator for one purpose."""
         return np.random.default_rng((self.seed, stream))

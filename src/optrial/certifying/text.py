@@ -84,14 +84,14 @@ def badge(certificate: Certificate) -> str:
     """Return an SVG with the reference and the verdict, for a README."""
     left = f"{' + '.join(certificate.against)}" if certificate.against else "certificate"
     left, right = left[:40], certificate.verdict.value
-    one, other = (_PADDING * 2 + _LETTER * len(text) for text in (left, right))
+    one, other = (round(_PADDING * 2 + _LETTER * len(text)) for text in (left, right))
     label = html.escape(f"{left}: {right}")
     colour = _COLOURS[certificate.verdict]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{one + other:.0f}" height="20" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{one + other}" height="20" '
         f'role="img" aria-label="{label}"><title>{label}</title>'
-        f'<rect width="{one + other:.0f}" height="20" rx="3" fill="#24292f"/>'
-        f'<path d="M{one:.0f} 0h{other - 3:.0f}a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3h-{other - 3:.0f}z" '
+        f'<rect width="{one + other}" height="20" rx="3" fill="#24292f"/>'
+        f'<path d="M{one} 0h{other - 3}a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3h-{other - 3}z" '
         f'fill="{colour}"/>'
         '<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" '
         'text-anchor="middle">'

@@ -131,7 +131,10 @@ def _arguments(settings: Iterable[str]) -> dict[str, Any]:
 
 def _text(certificate: Certificate, *, as_json: bool, as_html: bool) -> str:
     if as_json:
-        return json.dumps(certificate.as_dict(), indent=2, ensure_ascii=False)
+        from optrial.records.encoding import strict
+
+        plain = strict(certificate.as_dict())
+        return json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
     if as_html:
         from optrial.certifying.page import certificate_page
 

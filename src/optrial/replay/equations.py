@@ -54,6 +54,7 @@ _UNARY: Mapping[str, Callable[[Values], Values]] = {
         value, axis=-3 - _longer_axis(value), keepdims=True
     ),
     "spectral_norm": lambda value: np.asarray(np.linalg.norm(value, 2)),  # of a matrix
+    "mean": lambda value: np.asarray(np.sum(value) / max(np.size(value), 1)),
     "rms": lambda value: np.sqrt(np.mean(value * value)),
     "total": lambda value: np.sum(np.abs(value)),
     "largest": lambda value: np.max(np.abs(value)),
@@ -436,7 +437,7 @@ def _written(expression: Expression, strength: int = 0) -> str:  # noqa: PLR0911
     operator, parts = expression.operator, expression.parts
     if operator in ("name", "number"):
         return expression.text
-    if operator in ("sign", "max", "min", "exp", "log", *NORMS):
+    if operator in ("sign", "max", "min", "exp", "log", "mean", *NORMS):
         return f"{operator}({', '.join(map(_written, parts))})"
     if operator in ("|", "‖"):
         return f"{operator}{_written(parts[0])}{operator}"

@@ -126,13 +126,25 @@ MUON = Rule(
             symbol="κ",
             low_open=True,
             scale="log",
-            aliases=("adamw_lr", "aux_lr"),
+            aliases=("adamw_lr", "aux_lr", "adam_lr_ratio"),
         ),
         average_decay(
-            "beta1", 0.9, "decay rate of the first-moment average of vectors", "β₁", "betas", "b1"
+            "beta1",
+            0.9,
+            "decay rate of the first-moment average of vectors",
+            "β₁",
+            "betas",
+            "b1",
+            "adam_beta_1",
         ),
         average_decay(
-            "beta2", 0.95, "decay rate of the second-moment average of vectors", "β₂", "betas", "b2"
+            "beta2",
+            0.95,
+            "decay rate of the second-moment average of vectors",
+            "β₂",
+            "betas",
+            "b2",
+            "adam_beta_2",
         ),
         epsilon(1e-7),
     ),

@@ -104,4 +104,20 @@ FAULTS = [
         "schedulers",
         "takes other steps with a scheduler",
     ),
+    Fault(
+        "missing gradients end the step",
+        "Lion",
+        "continue",
+        "return loss",
+        "missing gradients",
+        "does not move a parameter where the one before it has no gradient",
+    ),
+    Fault(
+        "decay towards 1",
+        "Lion",
+        'p.mul_(1 - group["lr"] * group["weight_decay"])',
+        'p.sub_(p - 1, alpha=group["lr"] * group["weight_decay"])',
+        "weight decay",
+        "takes other steps than the rule with decoupled weight decay",
+    ),
 ]

@@ -179,4 +179,12 @@ FAULTS = [
         "equations",
         "for matrices that are square",
     ),
+    Fault(
+        "match of sizes ignored",
+        "Muon",
+        'if adjust_lr_fn is None or adjust_lr_fn == "original":',
+        "if True:",
+        "match_rms",
+        "ignores match_rms, which stays off",
+    ),
 ]

@@ -118,4 +118,20 @@ FAULTS = [
         "equations",
         "√r stands in place of r",
     ),
+    Fault(
+        "squares corrected",
+        "RMSprop",
+        "avg = square_avg.sqrt()",
+        "avg = (square_avg / (1 - alpha ** float(step))).sqrt()",
+        "bias correction",
+        "corrects r for its bias, which the rule does not",
+    ),
+    Fault(
+        "correction without momentum only",
+        "RMSprop",
+        "param.addcdiv_(grad, avg, value=-lr)",
+        "param.addcdiv_(grad, avg, value=-lr * float(1 - alpha**step) ** 0.5)",
+        "equations",
+        "where momentum is 0 or less",
+    ),
 ]

@@ -171,12 +171,14 @@ def adds_groups(subject: Subject) -> Iterator[Finding]:
     late_rate = float(arguments["lr"]) / 2
     for gradients in tiny.gradients[:2]:
         step_with(optimizer, {"a": parameters["a"]}, gradients)
+    had_state = bool(optimizer.state.get(parameters["a"]))
     try:
         optimizer.add_param_group({"params": [parameters["b"]], "lr": late_rate})
     except Exception as error:  # noqa: BLE001  code of a user
         text = f"fails in add_param_group after two steps: {error}"
         yield Finding("add_param_group", Kind.FAULT, text)
         return
+    is_lost = had_state and not optimizer.state.get(parameters["a"])
     for gradients in tiny.gradients[2:]:
         step_with(optimizer, parameters, gradients)
     expected = {"a": _alone(subject, tiny, "a", arguments)}
@@ -207,12 +209,13 @@ def adds_groups(subject: Subject) -> Iterator[Finding]:
     what = "starts the new group" if label == "b" else "continues the first group"
     moves = f"{what} with other steps than alone after add_param_group"
     is_still = torch.equal(parameters[label], tiny.start[label])
-    is_count = _counts_per_group(subject) and not is_still
+    cause = ": the step count is shared" if _counts_per_group(subject) and not is_still else ""
+    if is_lost and label == "a":
+        cause = ": the state is lost"
     yield Finding(
         "add_param_group",
         Kind.FAULT,
-        ("does not move the weights of a group that was added" if is_still else moves)
-        + (": the step count is shared" if is_count else ""),
+        ("does not move the weights of a group that was added" if is_still else moves) + cause,
         tensor=tensor_text(label, parameters[label]),
         reproducer=script.text,
     )
@@ -221,15 +224,17 @@ def adds_groups(subject: Subject) -> Iterator[Finding]:
 def _counts_per_group(subject: Subject) -> bool:
     tiny = subject.tiny(21)
     optimizer = subject.make(parameters_of(tiny.start), subject.arguments(21))
-    return any(isinstance(value, int) for value in vars(optimizer).values())
+    return any(type(value) is int for value in vars(optimizer).values())
 
 
 def reads_values_at_each_step(subject: Subject) -> Iterator[Finding]:
     """A value that is changed in `param_groups` between steps counts from the next step on."""
-    setting = subject.setting(22)
+    setting = subject.setting(22, decayed=subject.knows_decay)
     for name in subject.binding.adjustable():
         changed = _changed(subject, setting, name)
         if changed is None or _is_start_value(subject, name):
+            continue
+        if name == "weight_decay" and not subject.knows_decay:
             continue
         draw = replace(subject.draw(23, setting), changes={3: changed})
         keys = _keys(subject, setting, changed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -176,6 +176,7 @@ def skips_missing_gradients(subject: Subject) -> Iterator[Finding]:
     """A parameter without a gradient does not move, and no other parameter notices."""
     if subject.is_joint:
         return
+    yield from _skips_first(subject)
     tiny, arguments = subject.tiny(5), subject.arguments(5)
     alone = parameters_of({"a": tiny.start["a"]})
     both = parameters_of(tiny.start)
@@ -214,6 +215,29 @@ def skips_missing_gradients(subject: Subject) -> Iterator[Finding]:
                 reproducer=script.text,
             )
             return
+
+
+def _skips_first(subject: Subject) -> Iterator[Finding]:
+    """Report that a parameter is not updated where the one before it has no gradient."""
+    tiny, arguments = subject.tiny(5), subject.arguments(5)
+    parameters = parameters_of(tiny.start)
+    optimizer = subject.make(parameters, arguments)
+    for gradients in tiny.gradients:
+        step_with(optimizer, parameters, {"b": gradients["b"]})
+    is_moved = not torch.equal(parameters["b"], tiny.start["b"])
+    if is_moved or identical(subject.trained(tiny, arguments), tiny.start):
+        return
+    script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["b"])
+    script.add(f"optimizer = {script.call('[a, b]', arguments)}", "before = b.detach().clone()")
+    text = f"b.grad = torch.tensor({numbers(tiny.gradients[0]['b'])}, dtype=torch.float64)"
+    script.add(text, "optimizer.step()", "assert not torch.equal(b, before), b")
+    yield Finding(
+        "missing gradients",
+        Kind.FAULT,
+        "does not move a parameter where the one before it has no gradient",
+        tensor=tensor_text("b", parameters["b"]),
+        reproducer=script.text,
+    )
 
 
 def keeps_parameters_apart(subject: Subject) -> Iterator[Finding]:
@@ -318,11 +342,8 @@ def zeroes_gradients(subject: Subject) -> Iterator[Finding]:
             text = f"does not take set_to_none in zero_grad: {error}"
             yield Finding("zero_grad", Kind.FAULT, text)
             return
-        grads = [parameter.grad for parameter in parameters.values()]
-        is_right = all(
-            grad is None if to_none else grad is not None and not grad.any() for grad in grads
-        )
-        if is_right and identical(parameters, before):
+        problem = _not_zeroed([p.grad for p in parameters.values()], to_none=to_none)
+        if not problem and identical(parameters, before):
             continue
         script = _one_tensor(subject, tiny, arguments)
         script.add(f"w.grad = {_gradient(tiny, 0)}", f"optimizer.zero_grad(set_to_none={to_none})")
@@ -331,10 +352,21 @@ def zeroes_gradients(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "zero_grad",
             Kind.FAULT,
-            f"zero_grad(set_to_none={to_none}) leaves gradients behind or moves weights",
+            f"{problem or 'moves the weights'} in zero_grad(set_to_none={to_none})",
             reproducer=script.text,
         )
         return
+
+
+def _not_zeroed(gradients: Sequence[Tensor | None], *, to_none: bool) -> str:
+    """Return what `zero_grad` did wrong, as a clause; empty if nothing."""
+    if any(gradient is not None and gradient.any() for gradient in gradients):
+        return "leaves gradients as they are"
+    if to_none and any(gradient is not None for gradient in gradients):
+        return "sets gradients to zero, not to None,"
+    if not to_none and any(gradient is None for gradient in gradients):
+        return "sets gradients to None, not to zero,"
+    return ""
 
 
 def keeps_tensors_in_place(subject: Subject) -> Iterator[Finding]:

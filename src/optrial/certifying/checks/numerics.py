@@ -29,7 +29,7 @@ def computes_in_narrow_types(subject: Subject) -> Iterator[Finding]:
         return
     if no_rounding in subject.explanation.contexts:
         return  # it rounds anyway, which is reported
-    setting = subject.setting(50)
+    setting = subject.setting(50, decayed=subject.knows_decay)
     draw = _benign(subject, setting)
     exact = subject.explanation.predict(draw)
     for dtype, type_name in _TYPES.items():
@@ -252,7 +252,7 @@ def passes_on_nan(subject: Subject) -> Iterator[Finding]:
     """A NaN in a gradient shows in the weights as in the rule: neither hidden nor spread."""
     if subject.reference is None or subject.explanation is None:
         return
-    draw = subject.draw(56, subject.setting(56))
+    draw = subject.draw(56, subject.setting(56, decayed=subject.knows_decay))
     label = next(label for label, tensor in draw.start.items() if tensor.numel() > 1)
     gradients = [dict(step) for step in draw.gradients]
     spoiled = gradients[1][label]

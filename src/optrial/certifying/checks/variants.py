@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from optrial.certifying.checks.arguments import other_values
-from optrial.certifying.checks.common import apart, first_apart, reason
+from optrial.certifying.checks.common import apart, first_apart, identical, reason
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
@@ -174,6 +174,7 @@ def accepts_tensor_rates(subject: Subject) -> Iterator[Finding]:
         except Exception:  # noqa: BLE001  code of a user; tensors are no must
             return
     if (result := first_apart(other, plain, _SAME)) is None:
+        yield from _follows_written_rates(subject, tiny, {**arguments, **extra})
         return
     script = subject.script().add("torch.set_default_dtype(torch.float64)")
     script.weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
@@ -188,6 +189,37 @@ def accepts_tensor_rates(subject: Subject) -> Iterator[Finding]:
         "takes other steps if lr is a tensor than if it is the same number",
         tensor=tensor_text(result[0], plain[result[0]]),
         difference=result[1],
+        reproducer=script.text,
+    )
+
+
+def _follows_written_rates(
+    subject: Subject, tiny: Tiny, arguments: dict[str, Any]
+) -> Iterator[Finding]:
+    """Report that a number written into the tensor of the learning rate has no effect."""
+    value = float(arguments["lr"])
+    rate = torch.tensor(value, dtype=torch.float64)
+    steady, written = (parameters_of(tiny.start) for _ in range(2))
+    with float64_scalars():
+        of_steady = subject.make(steady, arguments)
+        of_written = subject.make(written, {**arguments, "lr": rate})
+        rate.fill_(value / 2)
+        for gradients in tiny.gradients:
+            step_with(of_steady, steady, gradients)
+            step_with(of_written, written, gradients)
+    if first_apart(written, steady, _SAME) is not None or identical(steady, tiny.start):
+        return
+    script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
+    script.add(f"rate = torch.tensor({value!r}, dtype=torch.float64)")
+    others = {name: argument for name, argument in arguments.items() if name != "lr"}
+    script.add(f"of_a = {script.call('[a], lr=rate', others)}")
+    script.add(f"of_b = {script.call(f'[b], lr={value!r}', others)}")
+    script.add("rate.fill_(rate / 2)", "a.grad, b.grad = torch.ones_like(a), torch.ones_like(b)")
+    script.add("of_a.step()", "of_b.step()", "assert not torch.allclose(a, b, rtol=1e-12), (a, b)")
+    yield Finding(
+        "learning rate as a tensor",
+        Kind.FAULT,
+        "copies a learning rate that is a tensor: numbers written into it later have no effect",
         reproducer=script.text,
     )
 
