@@ -124,7 +124,8 @@ def landscape(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps of each optimizer.")] = 200,
     start: Annotated[
-        str | None, typer.Option(metavar="X,Y", help="Start \\[default: that of the function].")
+        str | None,
+        typer.Option(metavar="X,Y", help="Starting point \\[default: the function's own]."),
     ] = None,
     out: Annotated[
         Path | None,

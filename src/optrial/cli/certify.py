@@ -44,29 +44,27 @@ def certify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="Print an HTML page.")] = False,
     badge: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="SVG to write with the verdict.")
+        Path | None, typer.Option(metavar="FILE", help="Write the verdict to an SVG.")
     ] = None,
     out: OutOption = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of all draws.")
     ] = 0,
-    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Drawn trainings per rule.")] = 16,
+    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Random trainings per rule.")] = 16,
     compiled: Annotated[
-        bool, typer.Option("--compiled", help="Compare a step under torch.compile too.")
+        bool, typer.Option("--compiled", help="Also compare a step under torch.compile.")
     ] = False,
     argument: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Argument that is always passed to the class: steps=100. Repeatable.",
+            help="Argument to pass to the class: steps=100. Repeatable.",
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 for conventions, too.")
+        bool, typer.Option("--strict", help="Also exit with status 1 for conventions.")
     ] = False,
-    timeout: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="Longest time that it may take.")
-    ] = 600,
+    timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Time limit.")] = 600,
     trust: TrustOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -76,7 +74,9 @@ def certify(
     longer than --timeout, 125 if its code ends the process.
     """
     if as_json and as_html:
-        raise StudyError([Problem("--html", "goes without --json; choose one.")], "the command")
+        raise StudyError(
+            [Problem("--html", "cannot be combined with --json; choose one.")], "the command"
+        )
     for option, file in (("--badge", badge), ("--out", out)):
         if file is not None:
             check_place(file, option)

@@ -38,7 +38,7 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="NAME",
-        help="An optimizer to draw, or one setting of it: 'adam lr=0.01'. Repeatable.",
+        help="Optimizer to draw, or one of its settings: 'adam lr=0.01'. Repeatable.",
     ),
 ]
 
@@ -57,20 +57,22 @@ def plot(
     ] = None,
     x: Annotated[
         CurveUnit | None,
-        typer.Option("--x", help="Unit of the horizontal axis \\[default: that of the budget]."),
+        typer.Option(
+            "--x", help="Unit of the horizontal axis \\[default: the unit of the budget]."
+        ),
     ] = None,
     smooth: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
-            help="Moving mean of N recorded values, over the faint line of the values.",
+            help="Draw a moving mean of N values; all values stay as a faint line.",
         ),
     ] = None,
     limits: Annotated[
         str | None,
         typer.Option(
-            "--ylim", metavar="LOW:HIGH", help="Ends of the vertical axis; either may be missing."
+            "--ylim", metavar="LOW:HIGH", help="Limits of the vertical axis; either may be omitted."
         ),
     ] = None,
     only: Only = None,

@@ -94,7 +94,7 @@ def best(
     metric: ReportedMetric = None,
     better: BetterOption = None,
     problem: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Problem to answer for \\[default: each].")
+        str | None, typer.Option(metavar="NAME", help="Problem to recommend for \\[default: each].")
     ] = None,
     storage: StorageOption = None,
 ) -> None:

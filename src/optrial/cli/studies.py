@@ -291,7 +291,7 @@ def plan(
     ] = False,
     summary: Annotated[
         bool,
-        typer.Option("--summary", help="List the layers of each model, and no more."),
+        typer.Option("--summary", help="Only list the layers of each model."),
     ] = False,
 ) -> None:
     """Show the runs of a study, its data and an estimate of time and memory.
