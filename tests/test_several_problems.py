@@ -362,6 +362,7 @@ def test_a_rate_of_one_problem_is_no_default(tmp_path: Path) -> None:
     assert len(remedies) == 4
     assert all(remedy == remedies[0] for remedy in remedies)
     assert remedies[0]["tune"]["trials"] == 3
+    assert not any("closure" in str(f.remedy.keywords) for f in found), "what nobody wrote"
 
 
 def test_claims_of_joined_studies_are_about_their_problems(

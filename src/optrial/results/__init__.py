@@ -187,6 +187,10 @@ def _with_keywords(remedy: Remedy, study: Mapping[str, Any], place: str) -> Reme
     changed = override(study, remedy.assignments)
     keys = dict.fromkeys(re.split(r"[.\[]", path)[0] for path in remedy.settings)
     keywords = {key: without_none(changed[key]) for key in keys}
+    for entry in keywords.get("optimizers", ()):
+        for default in ("closure", "create_graph"):  # stored of every entry
+            if entry.get(default) is False:
+                del entry[default]
     return replace(remedy, keywords=keywords, folder=remedy.folder or place)
 
 
