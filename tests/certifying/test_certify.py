@@ -394,6 +394,13 @@ def test_a_rule_of_ones_own() -> None:
     assert {f.sentence for f in certificate.faults} >= {"`title` is empty."}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [64, 87])
+def test_rounding_that_decay_feeds_back_is_no_fault(seed: int) -> None:
+    certificate = optrial.certify("torch.optim:Adamax", seed=seed)
+    assert certificate.verdict is Verdict.CONFORMS, lines(certificate)
+
+
 def test_a_difference_without_bounds_is_null_in_json() -> None:
     finding = Finding("groups", Kind.FAULT, "makes a weight NaN", difference=float("inf"))
     text = text_of(Certificate("a:B", (), (finding,), {}, {}, 0, 1), as_json=True, as_html=False)

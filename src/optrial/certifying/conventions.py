@@ -674,7 +674,7 @@ def _kept_otherwise(program: Program) -> Iterator[Convention]:
         if line.symbol not in read or line.symbol in ("θ", "g"):
             continue
         for part in dict.fromkeys([GRADIENT, *line.value.parts]):
-            if part.operator == "number" or part == name(line.symbol):
+            if part.operator == "number" or line.symbol in part.names():
                 continue
             kept = Assignment(line.symbol, part)
             yield Convention(
