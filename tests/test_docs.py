@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
+from optrial.cli import app
 from optrial.config import StudyFile
 from tests.pages import Block, Reader, lay_out_tables, printed_pattern, read_blocks, words
 
@@ -136,6 +140,21 @@ def test_every_key_of_a_study_is_explained() -> None:
     page = (DOCS / "study-file.md").read_text(encoding="utf-8")
     missing = [key for key in StudyFile.model_fields if f"| `{key}" not in page]
     assert not missing
+
+
+def test_commands_in_sentences_and_tables_exist() -> None:
+    """With the options that are shown; commands in fenced blocks are run."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    unknown = []
+    for page in PAGES:
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        for line in re.findall(r"(?:`|^ {4})(optrial [a-z-]+ [^`#\n]*)", text, re.MULTILINE):
+            _, command, *words = shlex.split(line)
+            known = {o for p in group.commands[command].params for o in (*p.opts, *p.secondary_opts)}
+            options = (word.partition("=")[0] for word in words if word.startswith("-"))
+            unknown += [f"{name(page)}: {line}" for option in options if option not in known]
+    assert not unknown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

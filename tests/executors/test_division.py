@@ -64,6 +64,17 @@ def test_many_cores_share_few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == [(1, 2)] * 8
 
 
+def test_threads_that_are_part_of_the_runs_are_those_of_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert parts(monkeypatch, fixed=4, executor="processes") == [(2, 4)] * 4
+    resources = {"num_cpus": 1}
+    assert parts(monkeypatch, fixed=4, executor="ray", resources=resources) == [(1, 4)] * 8
+    few = parts(monkeypatch, count=2, threads=4, seconds=100.0, slowdown=0.1)
+    assert max(threads for _, threads in few) < 4, "a division that is worth it limits others"
+    assert {threads for _, threads in parts(monkeypatch, fixed=4, slowdown=0.1)} == {4}
+
+
 def divided_among(
     monkeypatch: pytest.MonkeyPatch, count: int, width: int, **changes: Any
 ) -> list[Sequence[RunSpec]]:

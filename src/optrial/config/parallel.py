@@ -31,8 +31,8 @@ class Resources(_Frozen):
     """Resources of one stack, in Ray's words.
 
     Attributes:
-        num_cpus: CPU cores, which are also the threads of new stacks; None for the choice of
-            optrial.
+        num_cpus: CPU cores, which are also the most threads of new stacks, unless the study sets
+            theirs; None for the choice of optrial.
         num_gpus: GPUs, or a share of one; 0 hides all GPUs, None leaves them as they are.
     """
 

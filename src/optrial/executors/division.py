@@ -83,7 +83,7 @@ def divided(choices: Sequence[Choice], engines: Engines, parallel: Parallel) -> 
     count = _workers(parallel)
     stacks = _stacks(choices, engines, count)
     threads = _threads(stacks, parallel)
-    parts = [Part(s.engine, s.runs, min(threads, engines.threads(s.runs))) for s in stacks]
+    parts = [Part(s.engine, s.runs, _limited(engines.threads(s.runs), threads, s)) for s in stacks]
     if _wants_workers(parallel):
         return parts
     whole = _whole(choices, engines)
@@ -105,8 +105,13 @@ def _workers(parallel: Parallel) -> int:
 
 
 def _threads(stacks: Sequence[_Stack], parallel: Parallel) -> int:
-    """Return the most threads of a stack."""
+    """Return the most threads of a stack whose runs do not fix them."""
     return parallel.resources.num_cpus or max(1, _workers(parallel) // len(stacks))
+
+
+def _limited(threads: int, most: int, stack: _Stack) -> int:
+    """Return the threads of a stack in a worker; those that are part of its runs stay."""
+    return threads if has_fixed_threads(stack.runs[0]) else min(threads, most)
 
 
 def expected_work(run: RunSpec, engines: Engines) -> float:
