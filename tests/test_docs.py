@@ -151,7 +151,8 @@ def test_commands_in_sentences_and_tables_exist() -> None:
         text = page.read_text("utf-8").replace("\\\n", " ")
         for line in re.findall(r"(?:`|^ {4})(optrial [a-z-]+ [^`#\n]*)", text, re.MULTILINE):
             _, command, *words = shlex.split(line)
-            known = {o for p in group.commands[command].params for o in (*p.opts, *p.secondary_opts)}
+            parameters = group.commands[command].params
+            known = {option for p in parameters for option in (*p.opts, *p.secondary_opts)}
             options = (word.partition("=")[0] for word in words if word.startswith("-"))
             unknown += [f"{name(page)}: {line}" for option in options if option not in known]
     assert not unknown
