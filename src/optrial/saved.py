@@ -92,17 +92,17 @@ def saved_predictions(
             an error, or targets are no classes.
         DataError: the dataset has no such split.
     """
+    records = {record.run_id: record for record in store.runs()}
+    without = (r for r in records.values() if r.run_id in run_ids and r.spec.loss == "mean_output")
+    for record in without:  # before weights are asked for, which would not help
+        raise _no_classes(record, records.values())
     saved, datasets = _saved_runs(store, split, trust, data_dir)
     for run_id, record in saved.items():
         if run_id not in run_ids:
             continue
         dataset = _data_of(record, datasets)
-        if dataset.kind != "labels" or record.spec.loss == "mean_output":
-            others = len({other.problem for other in saved.values()}) > 1
-            raise StoreError(
-                f"{record.problem} has no class per sample, so none is predicted."
-                + " Name another problem (--problem)." * others
-            )
+        if dataset.kind != "labels":
+            raise _no_classes(record, records.values())
         model = saved_model(store, folder, run_id, trust)
         predict = partial(_classes, model, record)
         data = dataset.splits[split]
@@ -110,6 +110,15 @@ def saved_predictions(
         names = names or [str(label) for label in range(max(2, dataset.classes))]
         predicted = predict(data.inputs)
         yield Predictions(record, data.inputs, data.targets, predicted, tuple(names), predict)
+
+
+def _no_classes(record: Record, records: Iterable[Record]) -> StoreError:
+    """Return the error that the samples of a run have no classes, with the way out."""
+    others = len({other.problem for other in records}) > 1
+    return StoreError(
+        f"{record.problem} has no class per sample, so none is predicted."
+        + " Name another problem (--problem)." * others
+    )
 
 
 def _classes(model: nn.Module, record: Record, inputs: NDArray[Any]) -> NDArray[np.int64]:

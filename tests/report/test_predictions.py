@@ -120,6 +120,18 @@ def test_predictions_of_several_problems_are_told_apart(tmp_path: Path) -> None:
             pyplot.close(axes.figure)
 
 
+def test_a_function_has_neither_samples_nor_classes(tmp_path: Path) -> None:
+    """Advice to save weights would not help."""
+    keys: dict[str, Any] = {"problem": {"function": "rosenbrock"}, "batch_size": None}
+    study = Study(**small_keys(**keys, budget={"steps": 1}, evaluate={"on": ["train"]}))
+    with pytest.raises(DataError, match="no samples with labels; 'optrial landscape'"):
+        study.samples_figure()
+    with study.run(tmp_path, device="cpu") as results:
+        for figure in (results.confusion_figure, results.boundary_figure):
+            with pytest.raises(StoreError, match="has no class per sample, so none is predicted"):
+                figure()
+
+
 def test_what_has_no_boundary_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(tmp_path / "digits", problem={"dataset": "digits", "model": "mlp"})
     with load(tmp_path / "digits") as results:

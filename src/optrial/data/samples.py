@@ -46,8 +46,12 @@ def some_samples(dataset: Dataset, split: str, count: int | None = None) -> Samp
             all points of a plane with one target each.
 
     Raises:
-        DataError: the dataset has no such split.
+        DataError: the dataset has no such split, or is that of a function.
     """
+    if (dataset.name, dataset.classes) == ("displacements", 1):  # the data of a function
+        raise DataError(
+            "a function of two variables has no samples with labels; 'optrial landscape' draws it."
+        )
     if split not in dataset.splits:
         known = suggest(split, dataset.splits)
         raise DataError(f"the dataset {dataset.name} has no split '{split}'. {known}")
