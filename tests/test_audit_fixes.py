@@ -333,6 +333,13 @@ BAD: Mapping[str, Mapping[str, Any]] = {
         "problem": {"moons": MOONS, "digits": MOONS | {"dataset": "digits"}},
         "optimizers": [{"rule": "sgd", "lr": 0.3}, {"rule": "adam", "lr": 0.01}],
     },
+    "a grid of rates beside one of another hyperparameter": {
+        "seeds": 2,
+        "optimizers": [
+            {"rule": "lion", "weight_decay": [0.0, 0.01]},
+            {"rule": "adam", "lr": [0.003, 0.01]},
+        ],
+    },
     "a text": {
         "problem": TEXT,
         "engine": "stacked",
@@ -340,6 +347,28 @@ BAD: Mapping[str, Mapping[str, Any]] = {
         "optimizers": [{"rule": "sgd", "lr": 0.3}, {"rule": "adam", "lr": 0.03}],
     },
 }
+
+
+@pytest.mark.parametrize(
+    ("rates", "rule", "severity"),
+    [
+        ([1e-9, 2e-9], "E20", Severity.WARNING),
+        ([1e-9, 1e-2], "E20", Severity.ADVICE),
+        ([1e-2, 1e3], "D09", Severity.ADVICE),
+        ([1e3, 1e4], "D09", Severity.WARNING),
+    ],
+)
+def test_a_bad_setting_beside_a_good_one_is_advice(
+    rates: list[float], rule: str, severity: Severity, tmp_path: Path
+) -> None:
+    """Where no split chooses, every setting of a grid is compared."""
+    keys = {
+        "problem": PRICES | {"dataset": "diabetes"},
+        "optimizers": [{"rule": "sgd", "lr": rates}, {"rule": "adam", "lr": 0.1}],
+        "evaluate": {"every": {"steps": 20}, "on": ["test"]},
+    }
+    with run(Study(**small_keys(**{**TINY, **keys})), tmp_path) as results:
+        assert [f.severity for f in found(results.audit(), rule)] == [severity]
 
 
 def serious(report: AuditReport) -> set[str]:

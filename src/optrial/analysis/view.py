@@ -152,6 +152,17 @@ class ProblemView:
             contender for optimizer in self.optimizers for contender in optimizer.contenders
         )
 
+    def without_another(self, contenders: Collection[str]) -> bool:
+        """Return whether these are all settings of some optimizer that are compared.
+
+        Args:
+            contenders: names of contenders.
+        """
+        return any(
+            all(contender.name in contenders for contender in optimizer.contenders)
+            for optimizer in self.optimizers
+        )
+
     @property
     def pairing(self) -> Literal["seed", "fold"]:
         """What pairs the runs of different optimizers."""

@@ -40,7 +40,8 @@ def constant_answers(context: Context) -> Iterator[Observation]:
     mean of the values: ln 10 = 2.303 and 10 % for ten equal classes. A run whose every metric on
     validation and test data is no better has learned nothing that generalizes, so a comparison with
     it says which setting works, not which optimizer is better. An accuracy must exceed that of the
-    constant by two standard errors. An error if no contender does better.
+    constant by two standard errors. An error if no contender does better; advice if every optimizer
+    has a setting that does.
 
     Source: Cawley & Talbot 2010; scikit-learn's `DummyClassifier`.
     Example: 3 of 3 runs of rmsprop_momentum: test loss 2.303 (constant answer: 2.303), test
@@ -57,6 +58,7 @@ def constant_answers(context: Context) -> Iterator[Observation]:
         if constant:
             runs = [record for records in constant.values() for record in records]
             done = sum(contender.count(Status.DONE) for contender in problem.contenders)
+            severity = Severity.WARNING if problem.without_another(constant) else Severity.ADVICE
             first = next(iter(constant.values()))[0]
             yield Observation(
                 f"{_counts(problem, constant)}: {_beside_constant(first, context.directions)}",
@@ -65,7 +67,7 @@ def constant_answers(context: Context) -> Iterator[Observation]:
                 context.rerun(
                     "try other learning rates or another initialization, and train again", runs
                 ),
-                Severity.ERROR if len(runs) == done else None,
+                Severity.ERROR if len(runs) == done else severity,
             )
 
 
@@ -139,7 +141,8 @@ def loss_stands_still(context: Context) -> Iterator[Observation]:
     """A training loss that is no lower at the end than after the first steps, beyond the noise of
     the batches, shows that the model did not learn: the learning rate is too small or too large,
     the initial weights pass no signal, or the budget ends before training gets going. The last
-    fifth of the steps is compared with the first steps. Runs that E20 reports are left out.
+    fifth of the steps is compared with the first steps. Runs that E20 reports are left out. Advice
+    if every optimizer has a setting that learns.
 
     Source: Deep Learning Tuning Playbook (instability and training failures).
     Example: training loss (per batch) of sgd lr=1e-05 is 2.301 at first and 2.302 over the last
@@ -169,6 +172,7 @@ def loss_stands_still(context: Context) -> Iterator[Observation]:
                 context.rerun(
                     "try other learning rates, another initialization or longer training", every
                 ),
+                None if problem.without_another(still) else Severity.ADVICE,
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from optrial.rules.learning_rates import usual_rates, within_sensible
 from optrial.spec import MetricName, Scale, Scales, Status
 
 TUNING_SEEDS = 3
+POINTS = 5  # trials needed per tuned hyperparameter, for up to two of them
 LARGE_FEATURES = 10.0  # mean or standard deviation; curvature grows with its square
 LARGE_TARGETS = 100.0
 SMALL_TARGETS = 0.01  # standard deviation
@@ -52,14 +53,17 @@ def equal_search(
 
     The trials are quasi-random, so their number does not depend on which other hyperparameters an
     optimizer varies. A search is the same for all problems of a study: its ranges hold the rates
-    tried on any of them, and it has at least as many trials as the largest search there. If an
-    optimizer has no learning rate, the remedy has no settings.
+    tried on any of them, and it has at least as many trials as the largest search there. Where the
+    learning rate joins other hyperparameters, enough trials for those remain enough for both (A05).
+    If an optimizer has no learning rate, the remedy has no settings.
     """
     tune = dict(context.study.get("tune") or {})
     seeds = int(tune.get("seeds") or TUNING_SEEDS)
     everyone = searched(context, optimizers)
     if everyone is not optimizers:
         trials = max(trials, *(len(o.tried) for o in everyone))
+    enough = [o for o in everyone if o.tuned and len(o.tried) >= trials_needed(o.tuned)]
+    trials = max(trials, *(trials_needed({*o.tuned, "lr"}) for o in enough), 0)
     ranges: dict[str, list[float]] = {}
     for optimizer in everyone:
         ends = _rate_range(optimizer)
@@ -79,6 +83,11 @@ def equal_search(
     if context.sources:  # every joined study is tuned, or none
         runs *= len(context.problems)
     return context.remedy(action, settings, runs)
+
+
+def trials_needed(names: Collection[str]) -> int:
+    """Return how many trials these hyperparameters need, one or several."""
+    return POINTS * (POINTS if len(names) > 1 else 1)
 
 
 def searched(context: Context, optimizers: Sequence[OptimizerRuns]) -> Sequence[OptimizerRuns]:

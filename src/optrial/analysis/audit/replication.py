@@ -225,7 +225,9 @@ def _leads_by_finished(context: Context, problem: ProblemView) -> Iterator[Obser
         return
     leader = _leader(contenders, metric, context.directions.better(metric))
     misleads = len(contenders) > 1 and diverged.get(leader, 0) > min(diverged.values())
-    hopeless = any(diverged[c.name] == len(c.records) for c in failing)
+    hopeless = problem.without_another(
+        [c.name for c in failing if diverged[c.name] == len(c.records)]
+    )
     counts = names(
         f"{diverged[c.name]} of {counted(len(c.records), 'run')} of {c.name}" for c in failing
     )

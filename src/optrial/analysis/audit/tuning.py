@@ -9,7 +9,7 @@ from typing import Any
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.remedies import equal_search, searched
+from optrial.analysis.audit.remedies import POINTS, equal_search, searched, trials_needed
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.contenders import OptimizerRuns
 from optrial.records import Record
@@ -18,7 +18,6 @@ from optrial.spec import Part
 
 MOST_UNEQUAL = 1.1  # ratio of trials or steps that still counts as equal
 MOST_WIDER = 2.0  # ratio of search ranges, in decades, that still counts as equal
-POINTS = 5  # trials needed per tuned hyperparameter, for up to two of them
 
 
 @audit_rule("A02", Severity.ERROR, "tuning budgets are unequal")
@@ -163,7 +162,7 @@ def few_trials(context: Context) -> Iterator[Observation]:
         if all(not o.tuned for o in problem.optimizers):
             yield from _untuned(context, problem.optimizers)
             continue
-        needed = {o.name: POINTS ** min(len(o.tuned), 2) for o in problem.optimizers if o.tuned}
+        needed = {o.name: trials_needed(o.tuned) for o in problem.optimizers if o.tuned}
         lacking = [o for o in problem.optimizers if len(o.tried) < needed.get(o.name, 0)]
         if lacking:
             counts = {o.name: (len(o.tried), needed[o.name]) for o in lacking}
@@ -179,7 +178,7 @@ def few_trials(context: Context) -> Iterator[Observation]:
                 equal_search(
                     context,
                     problem.optimizers,
-                    max(needed[o.name] for o in lacking),
+                    max(trials_needed({*o.tuned, "lr"}) for o in problem.optimizers),
                     "use more trials, the same number for every optimizer",
                 ),
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 from statistics import fmean
@@ -16,7 +17,13 @@ from numpy.typing import NDArray
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.grids import extended, has_room_above, refined
-from optrial.analysis.audit.remedies import added_runs, balanced, equal_search, scaling_remedy
+from optrial.analysis.audit.remedies import (
+    added_runs,
+    balanced,
+    equal_search,
+    scaling_remedy,
+    trials_needed,
+)
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import (
@@ -55,7 +62,6 @@ INCLUSIONS = (
 )
 """(general, special, hyperparameter): the general rule becomes the special one in the limit of the
 hyperparameter (Choi et al. 2019)."""
-IMITATION_TRIALS = 16  # of a search over two hyperparameters
 COARSE = 3.5  # ratio of neighbouring learning rates; two per decade are fine enough
 TRIALS_FOR_CURVE = 5
 CURVE_RESAMPLES = 200
@@ -189,13 +195,17 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     """Return the remedy of two more values per grid: beyond each edge, else one at either end.
 
     If the data is not on a unit scale, scaling it comes first. A
-    rate at the end of the sensible range points to the data or the loss instead.
+    rate at the end of the sensible range points to the data or the loss instead. Every optimizer is
+    searched with as many trials instead where equal numbers of trials would become unequal, as
+    beside an optimizer without a grid of rates, or where longer grids would be coarse (A08).
     """
     if scaling_remedy(context, problem.records):
         return context.remedy("scale the data first (E19), which moves the best rates")
     at_edge = {edge.optimizer.name for edge in edges}
     settings: dict[str, Any] = {}
     runs = 0
+    after = {optimizer.name: Fraction(len(optimizer.tried)) for optimizer in problem.optimizers}
+    equal, coarse = len({*after.values()}) == 1, False
     for optimizer in problem.optimizers:
         if not context.path(optimizer.name):
             continue
@@ -208,7 +218,16 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
                 return _no_room(context, edges)
             changes[name] = values
         settings |= {context.value_path(optimizer, name): v for name, v in changes.items()}
-        runs += _trials(optimizer, changes)
+        growth = _growth(optimizer, changes)
+        after[optimizer.name] *= growth or 1
+        if growth and len(optimizer.tried) < TRIALS_FOR_CURVE <= after[optimizer.name]:
+            rates = changes.get("lr", ())
+            coarse |= not isinstance(rates, Mapping) and _is_coarse(rates)
+        runs += round(len(optimizer.trials) * (growth - 1 if growth else 1))
+    if coarse or (equal and len({*after.values()}) > 1):
+        trials = round(max(after.values()))
+        action = f"tune every optimizer with {trials} trials, over a wider range"
+        return equal_search(context, problem.optimizers, trials, action)
     settings = balanced(context, problem.optimizers, settings)
     tune = context.study.get("tune") or {}
     grids = tune.get("sampler", "grid") == "grid" and all(o.tuned for o in problem.optimizers)
@@ -224,17 +243,22 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     return context.remedy(action, settings, runs)
 
 
-def _trials(
+def _growth(
     optimizer: OptimizerRuns, changes: Mapping[str, Sequence[float] | Mapping[str, Any]]
-) -> int:
-    """Return the number of new trials of a grid; those of a range are drawn again."""
-    count = len(optimizer.trials)
+) -> Fraction | None:
+    """Return by what factor the trials of a grid grow; None for those of a range: all are new."""
+    factor = Fraction(1)
     for name, values in changes.items():
         if isinstance(values, Mapping):
-            return len(optimizer.trials)
+            return None
         tried = optimizer.tuned[name]
-        count = count * len({*tried, *values}) // len(tried)
-    return count - len(optimizer.trials)
+        factor *= Fraction(len({*tried, *values}), len(tried))
+    return factor
+
+
+def _is_coarse(rates: Iterable[float]) -> bool:
+    """Return whether neighbouring learning rates differ too much."""
+    return any(high > COARSE * low > 0 for low, high in pairwise(sorted(rates)))
 
 
 def _sides(optimizer: OptimizerRuns, edge: _Edge | None) -> tuple[int, int]:
@@ -310,7 +334,7 @@ def _loses(
 
 def _imitation(context: Context, problem: ProblemView, general: OptimizerRuns, name: str) -> Remedy:
     """Return the remedy of equal searches in which the general rule can become the special one."""
-    trials = max(IMITATION_TRIALS, *(len(o.tried) for o in problem.optimizers))
+    trials = max(trials_needed(("lr", name)), *(len(o.tried) for o in problem.optimizers))
     action = (
         f"also tune hyperparameter {name} of {general.name}, with the same number of trials for "
         "every optimizer"
