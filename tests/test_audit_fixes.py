@@ -305,6 +305,15 @@ BAD: Mapping[str, Mapping[str, Any]] = {
         "seeds": 1,
         "optimizers": [{"rule": "sgd", "lr": 0.3}, {"rule": "adam", "lr": 0.01}],
     },
+    "one seed per setting of a grid": {"seeds": 1, "optimizers": SEVERAL, "claims": CLAIMS},
+    "three schedules": {
+        "seeds": 10,
+        "optimizers": [
+            {"rule": "sgd", "lr": 0.3, "schedule": "cosine"},
+            {"rule": "adam", "lr": 0.01, "schedule": {"kind": "step", "every": 20}},
+            {"rule": "rmsprop", "lr": 0.003},
+        ],
+    },
     "too few seeds for a claim": {"seeds": 3, "optimizers": APART, "claims": CLAIMS},
     "the opposite of a claim": {
         "seeds": 10,

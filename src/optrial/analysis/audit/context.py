@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from optrial.analysis.claims import (
     evaluate_cases,
 )
 from optrial.analysis.contenders import Contender, OptimizerRuns
+from optrial.analysis.statistics import minimum_pairs
 from optrial.analysis.targets import Target, Unit, shared_seconds, target_times
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import quoted
@@ -33,6 +35,9 @@ __all__ = ["PROTOCOL", "Context", "names", "optimizer_name"]
 
 PROTOCOL = ("problem", "budget", "evaluate", "batch_size", "precision", "sampling", "folds")
 """Keys of a study that must not change once results are known."""
+
+_OF_EVERY_RUN = ("schedule", "decay")
+"""Keys of an optimizer whose change replaces every run of it, which is then a hidden trial."""
 
 
 def names(texts: Iterable[str]) -> str:
@@ -221,12 +226,14 @@ class Context(StudyView):
     ) -> Remedy:
         """Return a remedy with its cost; `like` are runs that take as long as its own.
 
-        One that changes the protocol is for a new folder, in which every run is trained.
+        One that changes the protocol, or a key that every run of an optimizer has, is for a new
+        folder, in which every run is trained.
         """
         settings = dict(settings or {})
         if self.study.get("folds") and any(path.startswith("tune") for path in settings):
             settings["folds"] = None  # a setting that is tuned on all folds has seen their tests
-        anew = not set(PROTOCOL).isdisjoint(re.split(r"[.\[]", path)[0] for path in settings)
+        keys = [re.split(r"[.\[]", path) for path in settings]
+        anew = any(key[0] in PROTOCOL or key[-1] in _OF_EVERY_RUN for key in keys)
         if anew and "tune" not in settings:
             runs = max(runs, len(self.records))
         folder = f"studies/{self.name}-2" if anew else ""
@@ -253,6 +260,12 @@ class Context(StudyView):
             for r in self.former
             if r.status is status and r.seed not in planned.get(r.spec.without_seed, {r.seed})
         ]
+
+    def seeds_needed(self, problem: ProblemView) -> int:
+        """Return the fewest seeds with which a claim, or a comparison of all, can be decided."""
+        compared = problem.finishing if len(problem.finishing) > 1 else problem.contenders
+        pairs = math.comb(len(compared), 2)
+        return minimum_pairs(comparisons=len(self.results) or max(1, pairs))
 
     def more_seeds(self, count: int, action: str) -> Remedy:
         """Return the remedy of reporting `count` seeds: new ones, the old ones kept."""

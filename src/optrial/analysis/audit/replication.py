@@ -17,7 +17,6 @@ from optrial.analysis.audit.remedies import new_seeds, scaling_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import Contender, finished
-from optrial.analysis.statistics import minimum_pairs
 from optrial.analysis.view import ProblemView
 from optrial.errors import counted, quoted
 from optrial.rules.learning_rates import usual_rates
@@ -42,12 +41,13 @@ def one_seed(context: Context) -> Iterator[Observation]:
     """
     lone = [c for c in context.contenders if len(c.pairs) == 1]
     if lone:
+        count = max(ENOUGH_SEEDS, *map(context.seeds_needed, context.problems))
         yield Observation(
             f"{names(c.name for c in lone)} {'was' if len(lone) == 1 else 'were'} run with "
             "one seed",
             {"seeds": {c.name: len(c.pairs) for c in context.contenders}},
             [r for c in lone for r in c.records],
-            context.more_seeds(ENOUGH_SEEDS, f"run {ENOUGH_SEEDS} seeds"),
+            context.more_seeds(count, f"run {count} seeds"),
         )
 
 
@@ -68,8 +68,10 @@ def underpowered(context: Context) -> Iterator[Observation]:
         if problem.pairing == "fold":  # any number of folds can show a difference
             continue
         count = len(problem.finishing if len(problem.finishing) > 1 else problem.contenders)
-        fewest = min(len(c.pairs) for c in problem.contenders)
-        needed = minimum_pairs(comparisons=claims or max(1, math.comb(count, 2)))
+        fewest, needed = (
+            min(len(c.pairs) for c in problem.contenders),
+            context.seeds_needed(problem),
+        )
         if fewest < needed:
             kind = "optimizers" if problem.chooses else "settings"
             subject = (

@@ -9,7 +9,13 @@ from typing import Any
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.remedies import POINTS, equal_search, searched, trials_needed
+from optrial.analysis.audit.remedies import (
+    POINTS,
+    TUNING_SEEDS,
+    equal_search,
+    searched,
+    trials_needed,
+)
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.contenders import OptimizerRuns
 from optrial.records import Record
@@ -308,18 +314,18 @@ def schedules_differ(context: Context) -> Iterator[Observation]:
 def _common_schedule(
     context: Context, optimizers: Sequence[OptimizerRuns], kinds: Sequence[str]
 ) -> Remedy:
-    """Return the remedy of giving optimizers without a schedule that of the first with one."""
-    entries = {context.path(o.name): context.entry(o) for o in optimizers}
-    schedules = [entry["schedule"] for entry in entries.values() if entry.get("schedule")]
+    """Return the remedy of giving all optimizers the schedule of the first that has one."""
+    entries = {context.path(o.name): context.entry(o).get("schedule") for o in optimizers}
+    common = next(filter(None, entries.values()), "constant")
     settings = {
-        f"{path}.schedule": schedules[0] if schedules else "constant"
-        for path, entry in entries.items()
-        if path and not entry.get("schedule")
+        f"{path}.schedule": common
+        for path, schedule in entries.items()
+        if path and schedule != common
     }
     if any(group.schedule for o in optimizers for group in o.spec.groups):
         settings = {}  # their entries do not decide
-    runs = sum(len(o.trials) for o in optimizers if not o.spec.schedule)
-    return context.remedy(f"use one schedule for all: {' or '.join(kinds)}", settings, runs)
+    action = f"use one schedule for all: {' or '.join(kinds)}"
+    return context.remedy(action, settings, len(context.records))
 
 
 def _schedule_kind(schedule: Mapping[str, Any] | None) -> str:
@@ -398,13 +404,18 @@ def tuned_on_one_seed(context: Context) -> Iterator[Observation]:
         if len(o.tried) > 1 and all(len(runs) == 1 for runs in o.tried.values())
     ]
     if lone:
-        action = "train every trial with 3 seeds"
+        count = TUNING_SEEDS
+        if not context.study.get("tune"):
+            count = max(count, *map(context.seeds_needed, context.problems))
+        action = f"train every trial with {count} seeds"
         yield Observation(
             f"the best of {max(len(o.tried) for o in lone)} settings of "
             f"{names(o.name for o in lone)} was chosen with 1 seed each",
             {"settings": {o.name: len(o.tried) for o in lone}},
             [r for o in lone for r in o.trials],
-            context.remedy(action, {"tune.seeds": 3}, 2 * sum(len(o.tried) for o in lone))
+            context.remedy(
+                action, {"tune.seeds": count}, (count - 1) * sum(len(o.tried) for o in lone)
+            )
             if context.study.get("tune")
-            else context.more_seeds(3, action),
+            else context.more_seeds(count, action),
         )

@@ -227,7 +227,8 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     if coarse or (equal and len({*after.values()}) > 1):
         trials = round(max(after.values()))
         action = f"tune every optimizer with {trials} trials, over a wider range"
-        return equal_search(context, problem.optimizers, trials, action)
+        remedy = equal_search(context, problem.optimizers, trials, action)
+        return replace(remedy, settings=remedy.settings and {**settings, **remedy.settings})
     settings = balanced(context, problem.optimizers, settings)
     tune = context.study.get("tune") or {}
     grids = tune.get("sampler", "grid") == "grid" and all(o.tuned for o in problem.optimizers)
