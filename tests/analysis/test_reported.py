@@ -76,6 +76,14 @@ def test_one_more_run_of_the_same_kind_agrees_in_nineteen_of_twenty_cases() -> N
         assert found.agrees is agrees
 
 
+def test_final_values_of_several_runs_are_compared_one_by_one() -> None:
+    first, second = reported_values(
+        {"test_accuracy": {"adam": [0.87, 0.7]}}, [measured("adam", "lr=0.1", VALUES)]
+    )
+    assert (first.reported, second.reported) == (0.87, 0.7)
+    assert (first.agrees, second.agrees) == (True, False)
+
+
 def test_one_run_has_no_spread_to_agree_within() -> None:
     same, other = values_of(
         {"sgd": 0.512, "adam": 0.51}, *(measured(name, "", [0.5124]) for name in ("sgd", "adam"))

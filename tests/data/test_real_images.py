@@ -69,6 +69,25 @@ def test_shapes_labels_and_class_counts_are_the_published_ones(name: str) -> Non
         assert (part.inputs.min(), part.inputs.max()) == (0, 255)
 
 
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("mnist", ["5", "0", "4", "1", "9"]),
+        ("fashion-mnist", ["Ankle boot", "T-shirt/top", "T-shirt/top", "Dress", "T-shirt/top"]),
+        pytest.param(
+            "cifar-10",
+            ["frog", "truck", "truck", "deer", "automobile"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_classes_have_their_names(name: str, first: list[str]) -> None:
+    loaded = unscaled(name)
+    names = [entry.name for entry in loaded.summary.classes]
+    assert [names[label] for label in loaded.splits["train"].targets[:5]] == first
+    assert len(set(names)) == 10
+
+
 def test_pixels_lie_where_they_should() -> None:
     mnist = unscaled("mnist").splits["train"].inputs[0, 0]
     assert mnist[5, 12:16].tolist() == [3, 18, 18, 18]

@@ -68,5 +68,7 @@ def test_the_teacher_is_a_network_of_one_hidden_layer() -> None:
 def test_tables_of_scikit_learn() -> None:
     cancer, wine = (load_dataset(name, {}) for name in ("breast-cancer", "wine"))
     assert (sum(cancer.sizes.values()), cancer.input_shape, cancer.classes) == (569, (30,), 2)
+    names = {entry.name: sum(entry.counts.values()) for entry in cancer.summary.classes}
+    assert names == {"malignant": 212, "benign": 357}
     assert (sum(wine.sizes.values()), wine.input_shape, wine.classes) == (178, (13,), 3)
     assert np.allclose(wine.splits["train"].inputs.std(axis=0), 1, atol=STATISTICS_FLOAT32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from optrial.analysis.audit.catalogue import UNTRAINED
 from optrial.engine import Training
 from optrial.errors import StudyError
 from optrial.models import build_model
 from optrial.results import load
 from optrial.spec import Status
 from optrial.study import Study
+from tests.conftest import Command
 from tests.small import learner_for, small_keys, small_plan, train
 from tests.tolerance import TRAJECTORY_FLOAT64
 
@@ -82,6 +85,26 @@ def test_no_steps_leave_the_initial_weights(engine: str, tmp_path: Path) -> None
         assert results.report(tmp_path / "page.html").exists()
         assert results.audit() is not None
         assert results.figures(tmp_path / "figures")
+
+
+def test_the_audit_asks_no_tuning_of_initial_weights(tmp_path: Path) -> None:
+    keys = small_keys(
+        budget={"steps": 0},
+        evaluate=START,
+        seeds=[0],
+        optimizers=[{"rule": "sgd", "lr": 0.1}, {"rule": "adam", "lr": 0.1}],
+    )
+    with Study(**keys).run(tmp_path, device="cpu") as results:
+        report = results.audit()
+        assert not {finding.rule for finding in report.findings} - UNTRAINED
+        assert report.checked <= len(UNTRAINED)
+
+
+def test_the_plan_says_when_weights_are_evaluated(tmp_path: Path, optrial: Command) -> None:
+    study = tmp_path / "study.json"
+    for steps, text in ((0, "of the initial weights"), (20, "before training and every 10 steps")):
+        study.write_text(json.dumps(small_keys(budget={"steps": steps}, evaluate=START)), "utf-8")
+        assert f"{text} on test" in optrial("plan", study).out
 
 
 def test_best_weights_may_be_the_initial_ones(tmp_path: Path) -> None:

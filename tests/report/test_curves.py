@@ -16,6 +16,7 @@ from optrial.analysis.view import StudyView
 from optrial.cli import main
 from optrial.errors import StoreError
 from optrial.records import Curve
+from optrial.report.chart_data import chart_data
 from optrial.report.curves import CurveOptions, CurveSource, curves_figure, draw_curves
 from optrial.style import DASHES, LIGHT, line_styles, variant_styles
 from tests.report.studies import EVERY, made_up_records, made_up_view, store_made_up
@@ -79,6 +80,21 @@ def test_published_values_are_hollow_circles_on_the_curves(x: str, length: int) 
     assert legend.get_label() == "published"
     assert axes.lines[0].get_xdata()[-1] == 200 / length
     assert axes.get_xlabel() == x.removesuffix("s")
+
+
+def test_published_values_beyond_the_end_of_training_are_not_drawn() -> None:
+    published = {"steps": {"200": 0.8, "201": 0.1}}
+    study = {"name": "made up", "reported": {"test_accuracy": {"adam": published}}}
+    view = made_up_view(made_up_records(rates=(0.1,)), study)
+    assert view.problems[0].reported[0].steps == 200
+    circle, legend = drawn(view, options=CurveOptions()).lines[2:]
+    assert (circle.get_xdata()[0], circle.get_ydata()[0]) == (200, 0.8)
+    assert legend.get_label() == "published"
+    keys = {record.setting_id: 0 for record in view.records}
+    styles = line_styles(view.optimizer_names)
+    (data,) = chart_data(view, styles, keys, {view.problems[0].name: set(keys)})["problems"]
+    points = [curve.get("published") for curve in data["curves"]["test_accuracy"]]
+    assert points == [[], [(200, 0.8)]]
 
 
 def test_final_published_values_are_drawn_at_the_end_of_training() -> None:

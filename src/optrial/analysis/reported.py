@@ -207,7 +207,10 @@ def reported_values(
             else:
                 measured = setting.metrics.get(metric) if setting else None
                 setting_id = setting.setting_id if setting else ""
-                values.append(ReportedValue(metric, name, numbers, measured, setting_id=setting_id))
+                values += (
+                    ReportedValue(metric, name, number, measured, setting_id=setting_id)
+                    for number in _each_run(numbers)
+                )
     digits = {
         metric: _half_a_digit(value.reported for value in values if value.metric == metric)
         for metric in reported

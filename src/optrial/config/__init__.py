@@ -13,6 +13,7 @@ from optrial.config.problems import (
     entry_label,
     is_several,
 )
+from optrial.config.published import with_published
 from optrial.config.read import parse_study, read_study, stored_study
 from optrial.config.study import (
     FUNCTION_KEYS,
@@ -68,4 +69,5 @@ __all__ = [
     "read_study",
     "rounded",
     "stored_study",
+    "with_published",
 ]

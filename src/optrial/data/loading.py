@@ -170,7 +170,9 @@ def _load(
         augmentation=scaled_splits.augmentation,
         notes=(*source.notes, *encoded.notes, *numbered.notes, *repeats),
         kind=kind,
-        summary=summarized(targets, encoded.columns, numbered.names, source.value_names),
+        summary=summarized(
+            targets, encoded.columns, numbered.names or source.class_names, source.value_names
+        ),
         vocabulary=source.vocabulary,
         ignored=ignored,
         target_scale=scaled_splits.target_scale,

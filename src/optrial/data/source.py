@@ -92,6 +92,7 @@ class Source:
         encoder: encodes inputs that are data frames.
         pixel_maximum: largest possible value of pixels; None for inputs that are not pixels.
         value_names: names of the values to predict.
+        class_names: names of the labels 0, 1, ..., if they are known.
         notes: sentences for the reader of the results.
         vocabulary: number of tokens, if inputs are tokens.
         classes: number of classes, if the targets of the training split do not define it.
@@ -107,6 +108,7 @@ class Source:
     encoder: Encoder | None = None
     pixel_maximum: int | None = None
     value_names: Sequence[str] = ()
+    class_names: Sequence[str] = ()
     notes: Sequence[str] = ()
     vocabulary: int | None = None
     classes: int | None = None

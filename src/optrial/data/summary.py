@@ -75,7 +75,7 @@ def summarized(
     Args:
         targets: checked targets of every split, before scaling.
         columns: columns of a table.
-        class_names: names of the labels 0, 1, ...; empty if the numbers are the names.
+        class_names: names of the labels 0, 1, ...; the numbers are the names of those without.
         value_names: names of the values; empty for values without names.
     """
     train = targets["train"]
@@ -86,7 +86,7 @@ def summarized(
     largest = max(int(labels.max()) for labels in targets.values())
     size = max(len(class_names), 1 + largest)
     counts = {split: np.bincount(labels, minlength=size) for split, labels in targets.items()}
-    names = class_names or [str(label) for label in range(size)]
+    names = [*class_names, *map(str, range(len(class_names), size))]
     classes = (
         ClassCount(label, names[label], {split: int(n[label]) for split, n in counts.items()})
         for label in range(size)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from optrial.config import override, read_study
+from optrial.config import override, read_study, with_published
 from optrial.errors import Problem, StudyError, shown, suggest
 
 __all__ = ["RECIPES", "source_of", "study_keys", "with_recipe"]
@@ -22,6 +22,8 @@ RECIPES: Mapping[str, Path] = {
 def study_keys(path: str | Path, settings: Iterable[str] = ()) -> dict[str, Any]:
     """Return the keys of a study file or recipe, with ``key.path=value`` settings applied.
 
+    Published values stay at the end of the budget that they were stated with.
+
     Args:
         path: the file, or the name of a recipe.
         settings: changes of single keys.
@@ -30,7 +32,10 @@ def study_keys(path: str | Path, settings: Iterable[str] = ()) -> dict[str, Any]
         StudyError: there is no such file, or it cannot be read; or a setting leads nowhere.
     """
     source = source_of(path)
-    return {"name": source.stem} | override(with_recipe(read_study(source)), settings)
+    settings = list(settings)
+    keys = with_recipe(read_study(source))
+    changed = with_published(keys, lambda before: override(before, settings))
+    return {"name": source.stem} | changed
 
 
 def source_of(path: str | Path) -> Path:
@@ -49,7 +54,8 @@ def source_of(path: str | Path) -> Path:
 def with_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a study, on top of those of the recipe that its key `recipe` names.
 
-    A key that is given replaces the recipe's, with all that is in it.
+    A key that is given replaces the recipe's, with all that is in it. Published values of the
+    recipe stay at the end of its budget.
 
     Raises:
         StudyError: there is no such recipe.
@@ -61,4 +67,5 @@ def with_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or name not in RECIPES:
         message = f"{shown(name)} is not a recipe. {suggest(name, RECIPES)}"
         raise StudyError([Problem("recipe", message)], "the study")
-    return with_recipe(read_study(RECIPES[name])) | changes
+    keys = with_recipe(read_study(RECIPES[name]))
+    return with_published(keys, lambda before: {**before, **changes})

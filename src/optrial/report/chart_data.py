@@ -123,10 +123,14 @@ def _curve_data(
     view: StudyView, problem: ProblemView, metric: str, lines: Groups
 ) -> list[dict[str, Any]]:
     seeds = {record.run_id: record.pair for record in problem.reported}
+    ends = {record.setting_id: record.steps for record in problem.reported}
     published: dict[str, list[tuple[int, float]]] = {}
     for value in view.published(problem):
-        if value.metric == metric and value.step is not None:
-            published.setdefault(value.setting_id, []).append((value.step, value.reported))
+        if value.metric == metric and value.setting_id in ends:
+            last = ends[value.setting_id]
+            step = last if value.step is None else value.step
+            if step <= last:
+                published.setdefault(value.setting_id, []).append((step, value.reported))
     singles = single_runs(len(lines), len(view.metrics), view.points)
     return [
         {

@@ -483,7 +483,7 @@ def _draw_published(
     options: CurveOptions,
     theme: Theme,
 ) -> list[float]:
-    """Draw published values, final ones at the end of training, and return them."""
+    """Draw the published values that training reaches, final ones at its end, and return them."""
     pairs = zip(contenders.entries, contenders.styles, strict=True)
     looks = {
         (id(s), c.setting_id): (style, _per_x(s, c, options), c.records[0].steps)
@@ -494,10 +494,11 @@ def _draw_published(
         for value in source.view.published(source.problem):
             if value.metric in metrics and (look := looks.get((id(source), value.setting_id))):
                 style, per_x, last = look
-                place = (last if value.step is None else value.step) / per_x
-                colour = style.matplotlib(theme)["color"]
-                axes.plot([place], [value.reported], mec=colour, **_circle(theme))
-                drawn.append(value.reported)
+                step = last if value.step is None else value.step
+                if step <= last:
+                    colour = style.matplotlib(theme)["color"]
+                    axes.plot([step / per_x], [value.reported], mec=colour, **_circle(theme))
+                    drawn.append(value.reported)
     return drawn
 
 

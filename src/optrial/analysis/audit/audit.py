@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from optrial.analysis.audit.catalogue import AUDIT_RULES
+from optrial.analysis.audit.catalogue import AUDIT_RULES, UNTRAINED
 from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.finding import Finding, Severity, group_runs
 from optrial.analysis.audit.remedies import on_problems
@@ -34,7 +34,8 @@ def audit(view: StudyView) -> AuditReport:
     if problems := waiver_problems(waived):
         raise StudyError(problems)
     context = Context.of(view)
-    concerned = [rule for rule in AUDIT_RULES.values() if rule.concerns(context)]
+    ids = UNTRAINED if _untrained(context.records) else AUDIT_RULES.keys()
+    concerned = [r for r in AUDIT_RULES.values() if r.id in ids and r.concerns(context)]
     lacking = {rule.id: _lacking(rule, context) for rule in concerned}
     unchecked = {rule: facts for rule, facts in lacking.items() if facts}
     findings = [finding for rule in concerned for finding in _findings(rule, context, waived)]
@@ -51,6 +52,8 @@ def audit(view: StudyView) -> AuditReport:
 def _findings(rule: AuditRule, context: Context, waived: Mapping[str, Any]) -> Iterator[Finding]:
     for observation in rule.check(context):
         records = tuple(observation.records)
+        if rule.id not in UNTRAINED and _untrained(records):
+            continue
         yield Finding(
             rule.id,
             observation.severity or rule.severity,
@@ -61,6 +64,11 @@ def _findings(rule: AuditRule, context: Context, waived: Mapping[str, Any]) -> I
             on_problems(context, observation.remedy, records),
             str(waived.get(rule.id, "")),
         )
+
+
+def _untrained(records: Sequence[Record]) -> bool:
+    """Return whether no run has a step; initial weights say nothing of an optimizer."""
+    return bool(records) and not any(record.steps for record in records)
 
 
 def _evidence(context: Context, evidence: str, records: Sequence[Record]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from types import MappingProxyType, ModuleType
 
 import optrial.analysis.audit.budget as budget_rules
 import optrial.analysis.audit.halving as halving_rules
@@ -19,7 +20,7 @@ import optrial.analysis.audit.tuning as tuning_rules
 import optrial.analysis.audit.tuning_outcome as tuning_outcome_rules
 from optrial.analysis.audit.rule import AuditRule
 
-__all__ = ["AUDIT_RULES", "SECTIONS"]
+__all__ = ["AUDIT_RULES", "SECTIONS", "UNTRAINED"]
 
 SECTIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -44,12 +45,18 @@ MODULES = {
 """Modules of each section; every `AuditRule` in them is in the catalogue."""
 
 
-def _rules() -> list[AuditRule]:
-    modules = [module for section in MODULES.values() for module in section]
+_OF_INITIAL_WEIGHTS = (selection_rules, implementation_rules, reproducibility_rules)
+
+
+def _rules(modules: Iterable[ModuleType]) -> list[AuditRule]:
     values = [value for module in modules for value in vars(module).values()]
     return sorted(
         (value for value in values if isinstance(value, AuditRule)), key=lambda rule: rule.id
     )
 
 
-AUDIT_RULES: Mapping[str, AuditRule] = MappingProxyType({rule.id: rule for rule in _rules()})
+AUDIT_RULES: Mapping[str, AuditRule] = MappingProxyType(
+    {rule.id: rule for rule in _rules(chain.from_iterable(MODULES.values()))}
+)
+UNTRAINED = frozenset(rule.id for rule in _rules(_OF_INITIAL_WEIGHTS))
+"""Rules that also concern runs without a step: those on data, code and environment."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,35 @@ from optrial.errors import DataError
 
 _IDX_BYTES = 0x08  # the idx code of unsigned bytes
 _CIFAR_SHAPE = (3, 32, 32)
+_CIFAR_10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+_FASHION = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 _COPIES = 1 + 4  # pixels as read, and as float32
 
 
 def read_mnist(request: Request[Arguments]) -> Source:
-    """Read the four idx files of MNIST or Fashion-MNIST.
+    """Read the four idx files of MNIST.
 
     Returns:
         train and test; inputs uint8, shape (n, 1, height, width), targets uint8.
@@ -37,6 +62,11 @@ def read_mnist(request: Request[Arguments]) -> Source:
         for split, stem in (("train", "train"), ("test", "t10k"))
     }
     return Source(splits)
+
+
+def read_fashion_mnist(request: Request[Arguments]) -> Source:
+    """Read the four idx files of Fashion-MNIST; see `read_mnist`."""
+    return replace(read_mnist(request), class_names=_FASHION)
 
 
 def read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
@@ -78,7 +108,7 @@ def read_cifar10(request: Request[Arguments]) -> Source:
         split: (records[:, 1:].reshape(-1, *_CIFAR_SHAPE), records[:, 0])
         for split, records in (("train", train), ("test", test))
     }
-    return Source(splits)
+    return Source(splits, class_names=_CIFAR_10)
 
 
 def _records(path: Path) -> NDArray[np.uint8]:

@@ -22,7 +22,9 @@ def read_diabetes(_: Request[Arguments]) -> Source:
 
 def read_breast_cancer(_: Request[Arguments]) -> Source:
     """Return 569 tumours, (n, 30), malignant (0) or benign (1); the test split is stratified."""
-    return Source({"all": datasets.load_breast_cancer(return_X_y=True)}, stratified=True)
+    data = datasets.load_breast_cancer()
+    samples = {"all": (data.data, data.target)}
+    return Source(samples, stratified=True, class_names=data.target_names.tolist())
 
 
 def read_wine(_: Request[Arguments]) -> Source:
