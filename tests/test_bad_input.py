@@ -350,7 +350,7 @@ def test_a_place_where_nothing_can_be_written_is_refused_at_once(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for file, text in (
-        (tmp_path / "nowhere" / "x.svg", f"'{tmp_path / 'nowhere'}' is no folder"),
+        (tmp_path / "nowhere" / "x.svg", f"'{tmp_path / 'nowhere'}' is not a folder"),
         (tmp_path / "folder.svg", "is a folder; name a file"),
     ):
         (tmp_path / "folder.svg").mkdir(exist_ok=True)

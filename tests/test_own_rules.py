@@ -228,7 +228,7 @@ def rule_with(update: Any) -> Rule:
 
 @pytest.mark.parametrize("update", [counts, keeps, draws])
 def test_a_rule_that_does_not_repeat_its_steps_is_refused(update: Any, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="another change if a step is taken again"):
+    with pytest.raises(StudyError, match="a different change when a step is repeated"):
         trained(tmp_path, {"rule": rule_with(update)})
 
 

@@ -117,7 +117,7 @@ def test_code_that_no_study_may_call(name: str, key: str, value: str, folder: Pa
         ("system", "standard library"),
         ("load", "installed package torch"),
         ("torch.load", "leads through a module; write torch:load"),
-        ("Net.__init__.__globals__", "inside of an object"),
+        ("Net.__init__.__globals__", "inside an object"),
     ],
 )
 def test_no_module_of_the_user_leads_to_such_code(

@@ -349,7 +349,7 @@ def test_a_changed_study_waits_for_the_workers(postgresql: str) -> None:
     worker = Worker(postgresql, pause_after=100)
     with workers(worker):
         worker.wait_for("paused")
-        with pytest.raises(StoreBusyError, match="other processes train another study"):
+        with pytest.raises(StoreBusyError, match="other processes are training another study"):
             Study(**small_keys(**LONG, batch_size=16)).run(postgresql)
         with transaction(postgresql, writing=True) as connection:
             connection.execute(sql.text("update meta set value = '4' where key = 'version'"))

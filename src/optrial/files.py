@@ -30,7 +30,7 @@ def why_not_written(path: Path) -> str:
     if path.exists() and not path.is_file():  # a device or pipe
         return ""
     if not path.parent.is_dir():
-        return f"'{path.parent}' is no folder; create it first."
+        return f"'{path.parent}' is not a folder; create it first."
     if not os.access(path.parent, os.W_OK):
         return f"'{path.parent}' cannot be written to; name a file in another folder."
     return ""

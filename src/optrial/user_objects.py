@@ -25,7 +25,7 @@ def with_named_problem(path: str, problem: object) -> Any:
     """Replace the user's objects in one or several problems by names.
 
     Raises:
-        StudyError: an object cannot be told from others like it; `path` says where it is.
+        StudyError: an object cannot be told apart from others like it; `path` says where it is.
         DataError: the dataset is neither a name nor arrays.
     """
     if isinstance(problem, list | tuple):
@@ -73,7 +73,7 @@ def with_named_optimizers(entries: Iterable[object]) -> list[Any]:
     An entry without a name gets that of its rule, class or function, unless several share it.
 
     Raises:
-        StudyError: an object cannot be told from others like it.
+        StudyError: an object cannot be told apart from others like it.
     """
     named = [_with_named_optimizer(f"optimizers[{i}]", entry) for i, entry in enumerate(entries)]
     counts = Counter(own_name for _, own_name in named)

@@ -285,7 +285,7 @@ def test_one_logit_has_no_squared_error_with_labels(case: Case, metric: str) -> 
     case("bce")
     (message,) = messages(study(metrics=[metric]))
     assert message == (
-        f"problem.metrics[0]: {metric} does not go with the labels of one logit; use f1."
+        f"problem.metrics[0]: {metric} does not apply to labels of one logit; use f1."
     )
 
 

@@ -115,8 +115,8 @@ def test_second_order_optimizers_leave_no_graph_behind(case: Case) -> None:
         ({"torch": "pytorch_optimizer:AdaHessian", "closure": True}, "torch",
          "set create_graph: true."),
         ({"torch": "pytorch_optimizer:SAM"}, "torch", "Write a function of the parameters"),
-        ({"rule": "sgd", "closure": True}, "closure", "goes with torch"),
-        ({"rule": "sgd", "create_graph": True}, "create_graph", "goes with torch"),
+        ({"rule": "sgd", "closure": True}, "closure", "applies to torch"),
+        ({"rule": "sgd", "create_graph": True}, "create_graph", "applies to torch"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_one_error_before_training(

@@ -74,7 +74,7 @@ def test_plan_says_what_is_no_mean(case: Case) -> None:
     case("weights")
     plan = Study.from_file("w2.yaml").plan()
     assert plan.runs[0].whole_split == ("loss", "w:auc", "w:f1")
-    assert [note.partition(" is not seen to be a mean")[0] for note in plan.notes] == [
+    assert [note.partition(" does not appear to be a mean")[0] for note in plan.notes] == [
         "'w:weighted'",
         "'w:auc'",
         "'w:f1'",

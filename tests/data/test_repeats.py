@@ -39,9 +39,9 @@ def test_first_rows_remain_before_the_split(tmp_path: Path) -> None:
     differing = len(FRAME.drop_duplicates()) - len(DISTINCT)
     assert differing > 0
     (note,) = [text for text in dataset.notes if "left out" in text]
-    assert note.startswith(f"left out {200 - len(DISTINCT)} samples with the inputs of an")
+    assert note.startswith(f"left out {200 - len(DISTINCT)} samples that repeat the inputs of an")
     again = FRAME.duplicated(["a", "b"]) & ~FRAME.duplicated()
-    assert note.endswith(f"{again.sum()} of them with another target")
+    assert note.endswith(f"{again.sum()} of them with a different target")
 
 
 def test_groups_follow_their_rows(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_splits_of_arrays() -> None:
     assert np.array_equal(dataset.splits["test"].inputs, inputs[50:].astype(np.float32))
     assert np.array_equal(dataset.splits["test"].targets, labels[50:])
     raw["test"] = (inputs[:5], labels[:5])
-    with pytest.raises(DataError, match="all test samples have the inputs of an earlier split"):
+    with pytest.raises(DataError, match="all test samples repeat inputs of an earlier split"):
         load_objects(raw, arguments={"drop_duplicates": True})
     order = load_objects({"test": (inputs[:5], labels[:5]), "train": (inputs, labels)})
     assert order.notes == (

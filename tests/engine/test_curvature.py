@@ -267,8 +267,8 @@ def test_attention_and_recurrent_layers_of_the_user_are_differentiated_twice() -
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    (ADAHESSIAN | {"sam": 0.1}, {}, "optimizers[0].sam: does not go with adahessian, which"),
-    (SOPHIA, {"zero_grad": False}, "zero_grad: false does not go with sophia_h, which"),
+    (ADAHESSIAN | {"sam": 0.1}, {}, "optimizers[0].sam: cannot be combined with adahessian, which"),
+    (SOPHIA, {"zero_grad": False}, "zero_grad: false cannot be combined with sophia_h, which"),
     (ADAHESSIAN, {"engine": "numpy"}, "optimizers[0].rule: 'adahessian' needs second derivatives"),
     (
         {"rule": "adam", "groups": [{"match": "head", "rule": "sophia_h"}]},

@@ -138,18 +138,30 @@ def test_resumed_to_the_bit(engine: str) -> None:
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (LBFGS, {"batch_size": 32}, "batch_size: 32: lbfgs compares the gradients of its steps"),
     (LBFGS, {"batch_size": 60, "drop_last": True, "accumulate": 2}, "use batch_size: full"),
-    (LBFGS, {"sampling": "with_replacement"}, "sampling: with_replacement does not go with lbfgs"),
-    (LBFGS | {"clip": 1.0}, {}, "optimizers[0].clip: does not go with lbfgs"),
-    (LBFGS | {"sam": 0.1}, {}, "optimizers[0].sam: does not go with lbfgs"),
+    (
+        LBFGS,
+        {"sampling": "with_replacement"},
+        "sampling: with_replacement cannot be combined with lbfgs",
+    ),
+    (LBFGS | {"clip": 1.0}, {}, "optimizers[0].clip: cannot be combined with lbfgs"),
+    (LBFGS | {"sam": 0.1}, {}, "optimizers[0].sam: cannot be combined with lbfgs"),
     (LBFGS | {"modify": ["lookahead"]}, {}, "modify[0]: lbfgs compares its own gradients"),
-    (LBFGS | {"weight_decay": 0.1, "decay": "decoupled"}, {}, "decay: decoupled does not go"),
-    (LBFGS | {"groups": [{"match": "bias", "lr": 0.1}]}, {}, "groups: do not go with lbfgs"),
+    (
+        LBFGS | {"weight_decay": 0.1, "decay": "decoupled"},
+        {},
+        "decay: decoupled cannot be combined",
+    ),
+    (
+        LBFGS | {"groups": [{"match": "bias", "lr": 0.1}]},
+        {},
+        "groups: cannot be combined with lbfgs",
+    ),
     (
         {"rule": "adam", "groups": [{"match": "bias", "rule": "lbfgs"}]},
         {},
         "groups[0].rule: 'lbfgs' updates all parameters",
     ),
-    (LBFGS, {"zero_grad": False}, "zero_grad: false does not go with lbfgs"),
+    (LBFGS, {"zero_grad": False}, "zero_grad: false cannot be combined with lbfgs"),
     (
         LBFGS,
         {"problem": KEYS["problem"] | {"model": MODEL | {"dropout": 0.2}}},

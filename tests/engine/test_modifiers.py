@@ -141,7 +141,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"modify": ["lookahead", "agc"]}, "modify[1]: agc acts on the gradient, before lookahead"),
     ({"modify": ["agc", {"name": "agc", "clip": 1}]}, "modify[1]: 'agc' is in the list twice"),
     ({"modify": ["grafting"]}, "modify[0]: needs the rule that gives its length"),
-    ({"modify": [{"name": "agc", "rule": "sgd"}]}, "modify[0]: rule: sgd goes with grafting"),
+    ({"modify": [{"name": "agc", "rule": "sgd"}]}, "modify[0]: rule: sgd applies only to grafting"),
     ({"modify": [{"name": "agc", "clp": 1}]}, "agc.clp: is not a hyperparameter of agc."),
     (
         {"modify": [{"name": "agc", "clip": 0}]},
@@ -170,7 +170,7 @@ def test_chains_that_cannot_be_are_refused(keys: dict[str, Any], text: str) -> N
 
 
 def test_classes_of_torch_have_none() -> None:
-    with pytest.raises(StudyError, match="modify: goes with a rule"):
+    with pytest.raises(StudyError, match="modify: applies to rules"):
         planned([{"torch": "torch.optim:Adam", "modify": ["cautious"]}])
 
 

@@ -287,14 +287,14 @@ def test_an_evaluated_split_for_validation_is_held_out() -> None:
     [
         ({"early_stopping": 3, "evaluate": {"on": ["test"]}}, "add validation to evaluate.on"),
         ({"early_stopping": 0}, "early_stopping.patience"),
-        ({"early_stopping": {"patience": 2, "metric": "test_loss"}}, "no validation metric"),
+        ({"early_stopping": {"patience": 2, "metric": "test_loss"}}, "not a validation metric"),
         (
             {"optimizers": [{"rule": "sgd", "schedule": PLATEAU}], "evaluate": {"on": ["test"]}},
             "add validation to evaluate.on",
         ),
         (
             {"optimizers": [{"rule": "sgd", "schedule": PLATEAU | {"metric": "train_loss"}}]},
-            "no validation metric",
+            "not a validation metric",
         ),
         (
             {"optimizers": [{"rule": "sgd", "schedule": CYCLE}]},

@@ -266,7 +266,7 @@ REFUSED_ENTRIES = [
             "rule": "adagrad",
             "schedule": {"kind": "cosine", "warmup_of": {"initial_accumulator": 5}},
         },
-        "used before the first step only",
+        "used only before the first step",
     ),
     (
         {"rule": "schedule_free_sgd", "schedule": {"kind": "cosine", "warmup_of": {"momentum": 5}}},

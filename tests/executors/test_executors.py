@@ -361,7 +361,7 @@ def test_code_that_was_edited_is_refused_by_workers(
             Path("edited.py").write_text(code.replace("1", "2"))
 
     study = {"optimizers": [{"torch": "edited:Mine", "lr": 0.1}]}
-    with pytest.raises(EngineError, match="edited:Mine: a worker imports other code"):
+    with pytest.raises(EngineError, match="edited:Mine: a worker imports code that differs"):
         run(tmp_path / "out", "processes", 1, study=study, callbacks=[Edit()])
     monkeypatch.delitem(sys.modules, "edited")
 
@@ -381,7 +381,7 @@ def test_workers_that_cannot_start_end_the_study(
         ({"n_jobs": 0}, "n_jobs: 0: must be a whole number from 1 to 100,000, or auto"),
         ({"n_jobs": "many"}, "n_jobs: 'many': must be a whole number"),
         ({"executor": "local", "n_jobs": 2}, "n_jobs: 2: executor: local trains one stack"),
-        ({"executor": "processes", "address": "auto"}, "address: goes with executor: ray"),
+        ({"executor": "processes", "address": "auto"}, "address: applies to executor: ray"),
         ({"executor": "ray", "address": "ray://head:10001"}, "address: 'ray://head:10001': must"),
         ({"executor": "ray", "address": "head"}, "address: 'head': must be HOST:PORT"),
         ({"executor": "ray", "address": ""}, "address: '': must be HOST:PORT"),

@@ -179,8 +179,12 @@ def test_weights_are_drawn_in_order_of_registration_and_batch_norm_keeps_its_own
         ({"activation": "rleu"}, "activation", "Did you mean 'relu'?"),
         ({"dropout": 1.0}, "dropout", "less than 1"),
         ({"dropout": -0.1}, "dropout", "greater than or equal to 0"),
-        ({"initialization": "normal"}, "initialization", "std goes with"),
-        ({"initialization": {"name": "xavier_normal", "std": 1.0}}, "initialization", "std goes"),
+        ({"initialization": "normal"}, "initialization", "std applies only to"),
+        (
+            {"initialization": {"name": "xavier_normal", "std": 1.0}},
+            "initialization",
+            "std applies",
+        ),
         ({"bias": "no"}, "bias", "must be true or false"),
     ],
 )

@@ -132,7 +132,7 @@ def test_default_weights_are_those_of_he() -> None:
     [
         ({"layers": 19}, "layers", "18"),
         ({"norm": "layer"}, "norm", "batch, group, none"),
-        ({"groups": 4}, "", "groups goes with norm: group"),
+        ({"groups": 4}, "", "groups applies to norm: group"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], path: str, message: str) -> None:
@@ -155,6 +155,6 @@ def test_arguments_that_belong_together_are_checked_together() -> None:
     model = {"kind": "resnet", "width": 4, "norm": "group", "groups": 2}
     plan, _ = small_plan(problem={"dataset": "digits", "model": model})
     assert plan.runs[0].model_arguments["groups"] == 2
-    with pytest.raises(StudyError, match="groups goes with norm: group") as refusal:
+    with pytest.raises(StudyError, match="groups applies to norm: group") as refusal:
         small_plan(problem={"dataset": "digits", "model": model | {"norm": "batch"}})
     assert len(refusal.value.problems) == 1

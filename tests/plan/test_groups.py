@@ -165,7 +165,7 @@ def test_a_plan_lists_the_group_of_each_parameter() -> None:
 
 BIAS = {"match": "bias", "weight_decay": 0}
 BAD: list[tuple[list[dict[str, Any]], dict[str, Any], str, str]] = [
-    ([], {}, "optimizers[0].groups", "a group at least"),
+    ([], {}, "optimizers[0].groups", "at least one group"),
     ([{"match": []}], {}, "optimizers[0].groups[0].match", "got []"),
     ([{"match": " ", "lr": 1}], {}, "optimizers[0].groups[0].match", "a role such as bias"),
     ([{"lr": 0.1}], {}, "optimizers[0].groups[0].match", "is required"),
@@ -230,10 +230,10 @@ BAD: list[tuple[list[dict[str, Any]], dict[str, Any], str, str]] = [
         [{"match": "head", "lr": {"log": [0.1, 1]}}],
         {},
         "optimizers[0].groups[0].lr",
-        "a grid needs to know how many values",
+        "a grid needs a number of values",
     ),
     ([BIAS], {"rule": "prodigy"}, "optimizers[0].groups[0]", "prodigy adapts one step size"),
-    ([BIAS], {"lr": {"times": 0.5}}, "optimizers[0].lr", "goes with a group"),
+    ([BIAS], {"lr": {"times": 0.5}}, "optimizers[0].lr", "applies to a group"),
     (
         [{"match": "head", "torch": "torch.optim:LBFGS"}],
         {},

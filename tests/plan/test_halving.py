@@ -274,15 +274,15 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "one rung": ({"tune": {"rungs": 1}}, ["tune.rungs", "2"]),
     "a factor of another sampler": (
         {"tune": {"sampler": "random", "eta": 3}},
-        ["tune.eta", "3: goes with sampler: halving"],
+        ["tune.eta", "3: applies to sampler: halving"],
     ),
     "rungs of a grid": (
         {"tune": {"sampler": "grid", "rungs": 3}, "optimizers": [{"rule": "sgd", "lr": [1, 2]}]},
-        ["tune.rungs", "3: goes with sampler: halving"],
+        ["tune.rungs", "3: applies to sampler: halving"],
     ),
     "a grid that grows": (
         {"tune": {"extend": True}},
-        ["tune.extend", "extend: true goes with sampler: grid"],
+        ["tune.extend", "extend: true needs sampler: grid"],
     ),
     "too few trials for a second rung": (
         {"tune": {"trials": 2}},

@@ -79,7 +79,7 @@ def study(kind: str, metric: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
         ("classes", "top_3_accuracy", "is 1 for every model of 3 classes; use top_2_accuracy"),
         ("classes, two", "top_2_accuracy", "of 2 classes; use accuracy"),
         ("classes, several", "top_2_accuracy", "needs one label per sample; use f1_macro"),
-        ("classes, one logit", "top_1_accuracy", "the labels of one logit; use accuracy"),
+        ("classes, one logit", "top_1_accuracy", "labels of one logit; use accuracy"),
     ],
 )
 def test_refused_with_the_way_out(

@@ -351,7 +351,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
             "metrics: [{name: tests.user_code:error_rate, better: lower}], or higher",
         ],
     ),
-    "unknown metric": ({"tune": {"select": "validation_f1"}}, ["no validation metric"]),
+    "unknown metric": ({"tune": {"select": "validation_f1"}}, ["not a validation metric"]),
     "no validation split": (
         {"tune": {}, "evaluate": {"on": ["test"]}},
         ["evaluate.on", "add validation"],
@@ -392,7 +392,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "growing ranges": (
         {"tune": {"sampler": "sobol", "extend": True}, "optimizers": [ADAM]},
-        ["tune", "extend: true goes with sampler: grid"],
+        ["tune", "extend: true needs sampler: grid"],
     ),
     "unknown sampler": (
         {"tune": {"sampler": "sobel"}},

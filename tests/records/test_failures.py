@@ -185,7 +185,7 @@ def test_a_read_only_folder_is_read_and_not_written(small_disk: Path, tmp_path: 
         assert [record.run_id for record in store.runs()] == ["a"]
         with pytest.raises(StoreError, match="Read-only file system"), store.lock():
             pytest.fail("locked on a read-only disk")
-        with pytest.raises(StoreError, match="you may not write there"):
+        with pytest.raises(StoreError, match="there is no permission to write there"):
             store.save_plan("two", {}, [planned("b")])
     assert "cannot be a study folder: Read-only" in complaint(small_disk / "new", create=True)
 
@@ -243,7 +243,7 @@ def test_a_user_who_may_create_nothing(postgresql: str) -> None:
         connection.execute(sql.text("drop schema optrial_closed"))
         connection.execute(sql.text("drop role optrial_guest"))
     engine.dispose()
-    assert "this user may not do that (permission denied for schema" in message
+    assert "this user lacks the permission (permission denied for schema" in message
 
 
 def test_a_server_without_connections(postgresql: str) -> None:
@@ -303,5 +303,7 @@ def test_the_driver_repeats_no_password(postgresql: str) -> None:
 
 def test_a_file_where_weights_belong_is_named(tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("", encoding="utf-8")
-    with pytest.raises(StoreError, match=f"move {tmp_path}/weights away, which is no folder"):
+    with pytest.raises(
+        StoreError, match=f"move {tmp_path}/weights, which is not a folder, out of the way"
+    ):
         WeightFiles(tmp_path).write("0123456789ab", {"bias": np.zeros(2)})

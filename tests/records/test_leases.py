@@ -231,7 +231,7 @@ def test_one_process_at_a_time_plans(two: tuple[Store, Store]) -> None:
 
 def test_the_study_does_not_change_while_others_train_it(two: tuple[Store, Store]) -> None:
     first, second = two
-    with pytest.raises(StoreBusyError, match="other processes train another study"):
+    with pytest.raises(StoreBusyError, match="other processes are training another study"):
         second.save_plan("two", {}, RUNS[:2])
     second.save_plan("one", {}, RUNS[:2])  # a wave of the same study
     with Store.open(first.location) as reader:

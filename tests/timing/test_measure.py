@@ -241,7 +241,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_timed(
     Path("there.json").write_text("kept", encoding="utf-8")
     answer = optrial("timing", study, "--out", "there.json", "--figure", "nowhere/t.gif")
     assert answer.status == 2
-    for words in ("there.json", "not replaced", "'.gif'", "png", "no folder"):
+    for words in ("there.json", "not replaced", "'.gif'", "png", "not a folder"):
         assert words in answer.err
     assert Path("there.json").read_text("utf-8") == "kept"
 

@@ -78,7 +78,7 @@ def certify(
     subject = _resolved(target, "target", trusted)
     reference = None if against is None else _resolved(against, "against", trusted)
     if isinstance(subject, Rule) and arguments:
-        _fail("arguments", f"go with a class; {subject.name} is a rule.")
+        _fail("arguments", f"apply to a class; {subject.name} is a rule.")
     with supervised(f"certifying {subject.name}"):
         if isinstance(subject, Rule):
             return certificate_of_rule(subject, reference, seed=seed, draws=draws)

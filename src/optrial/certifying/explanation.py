@@ -240,7 +240,7 @@ def _in_stages(
             if not core.reasons and not all(map(agrees, _undecayed(of(kind)))):
                 return None  # it departs without weight decay, too
             unknown.add(kind)
-            text = f"takes other steps than the rule with {kind} weight decay"
+            text = f"takes different steps from the rule with {kind} weight decay"
             changes[kind] = _unknown(core, "weight decay", Kind.FAULT, text)
         else:
             changes[kind] = _with_kind(found, core, kind) if len(binding.decays) > 1 else found
@@ -256,7 +256,7 @@ def _in_stages(
             NOTHING,
             "step count",
             Kind.CONVENTION,
-            "takes other steps than the rule after a step in which a parameter had no gradient",
+            "takes different steps from the rule after a step in which a parameter had no gradient",
         )
     whole = {kind: count.after(change) for kind, change in changes.items()}
     return replace(_explanation(search, reference, _by_kind(whole)), knows_decay=not unknown)

@@ -48,7 +48,7 @@ def certificate_of_rule(
         sentence = f"Its steps are those of {against.name}, in float64."
         result[sentence] = _beside(rule, against, seed, draws)
     is_same = equations_are_the_update(rule, seed)
-    text = "its equations, as written, give other steps than its update"
+    text = "its equations, as written, do not give the steps of its update"
     result[_EQUATIONS] = [] if is_same else [Finding("equations", Kind.NOTE, text, _EQUATIONS)]
     findings = [finding for of_check in result.values() for finding in of_check]
     return Certificate(

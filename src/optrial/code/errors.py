@@ -8,7 +8,7 @@ class RefusedError(ImportError):
 
 
 class Unidentifiable(ValueError):  # noqa: N818  names a property of an object
-    """An object holds state that cannot be read, so it cannot be told from others like it.
+    """An object holds state that cannot be read, so it cannot be told apart from others like it.
 
     Attributes:
         kind: type of the object.

@@ -123,14 +123,16 @@ def load_code(name: str) -> Any:
     return thing
 
 
-_STANDARD = "is of Python's standard library, which a study must not call; name your own function"
+_STANDARD = (
+    "belongs to Python's standard library, which a study must not call; name your own function"
+)
 
 
 def _refusal(module: str, attribute: str) -> str | None:
     """Return why a name is refused before anything is imported, or None."""
     top = module.partition(".")[0]
     if any(part.startswith("__") for part in attribute.split(".")):
-        return "leads to the inside of an object; name a function or class"
+        return "points inside an object; name a function or class"
     if origin_of(module).kind != "standard":
         return None
     is_shadowed = any(Path(f"{top}{end}").exists() for end in (".py", "/__init__.py"))
@@ -238,6 +240,6 @@ def identity_problem(name: str) -> str | None:
 def unidentifiable(error: Unidentifiable) -> str:
     """Return why an object cannot be identified, and the way out."""
     return (
-        f"cannot be told from others like it: {error}; create that inside the function that uses "
-        "it, or define the object in a module and name it: module:name."
+        f"cannot be told apart from others like it: {error}; create that inside the function that "
+        "uses it, or define the object in a module and name it: module:name."
     )

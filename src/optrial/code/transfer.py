@@ -70,8 +70,9 @@ class Transfer:
         adopt(objects, self.passed)
         if changed := changed_code(self.hashes):
             raise EngineError(
-                f"{listed(changed)}: a worker imports other code than the study began with; "
-                "do not edit code while a study runs, and run again to train with the new code."
+                f"{listed(changed)}: a worker imports code that differs from the code the study "
+                "started with; do not edit code while a study runs, and run again to train with "
+                "the new code."
             )
 
 

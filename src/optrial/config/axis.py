@@ -77,7 +77,7 @@ def parse_axis(raw: Any) -> Axis:
         return raw
     if isinstance(raw, dict):
         if "times" in raw:
-            raise ValueError("times goes with a group of parameters; write a number here")
+            raise ValueError("times applies to a group of parameters; write a number here")
         return _range(raw)
     values = tuple(map(_frozen, raw)) if isinstance(raw, list | tuple) else (raw,)
     if not values:

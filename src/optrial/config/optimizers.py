@@ -245,7 +245,7 @@ def _groups(raw: Any) -> Any:
     ):
         raise ValueError("must be a list of groups, such as [{match: bias, weight_decay: 0}]")
     if not raw:
-        raise ValueError("must have a group at least; leave the key out for none")
+        raise ValueError("must have at least one group; leave the key out for none")
     return raw
 
 

@@ -129,7 +129,7 @@ def _conflicts(parallel: Parallel) -> Iterator[Problem]:
     """Yield the keys that do not go with the executor."""
     name = parallel.executor
     if parallel.address is not None and name != "ray":
-        yield Problem("address", f"goes with executor: ray, not with {name}; leave it out.")
+        yield Problem("address", f"applies to executor: ray, not with {name}; leave it out.")
     elif parallel.address is not None and not _ADDRESS.fullmatch(parallel.address):
         yield Problem(
             "address",

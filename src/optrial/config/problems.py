@@ -288,7 +288,7 @@ def _divided(
             is_not = f"'{label}' is not an optimizer of the study. {suggest(label, labels)}"
             problems.append(Problem(f"{where}.{label}", is_not))
         elif not isinstance(entries[labels.index(label)], Mapping):
-            message = f"changes '{label}', whose entry is no mapping; write {{rule: {label}}}."
+            message = f"changes '{label}', whose entry is not a mapping; write {{rule: {label}}}."
             problems.append(Problem(f"{where}.{label}", message))
         elif not isinstance(change, Mapping):
             problems.append(Problem(f"{where}.{label}", "must be a mapping of keys to values."))

@@ -101,7 +101,7 @@ def _model(raw: Any) -> Any:
     if isinstance(raw, dict) and "factory" in raw:
         if extra := set(raw) - {"factory", "args"}:
             key = shown(min(extra, key=str))
-            raise ValueError(f"{key} does not go with factory; use args: {{...}}")
+            raise ValueError(f"{key} cannot be combined with factory; use args: {{...}}")
         arguments = raw.get("args", {})
         if not isinstance(raw["factory"], str) or not isinstance(arguments, dict):
             raise ValueError("is written {factory: module:function, args: {name: value}}")

@@ -24,9 +24,10 @@ def distinct(source: Source) -> Source:
     if not repeated.any() or len(keys) != len(targets):
         return source
     whole = _repeated(zip(keys, _keys(targets), strict=True))
-    note = f"left out {counted(int(repeated.sum()), 'sample')} with the inputs of an earlier one"
+    left_out = counted(int(repeated.sum()), "sample")
+    note = f"left out {left_out} that repeat the inputs of an earlier one"
     if differing := int((repeated & ~whole).sum()):
-        note += f", {differing:,} of them with another target"
+        note += f", {differing:,} of them with a different target"
     return replace(
         source,
         splits={"all": (inputs[~repeated], targets[~repeated])},
@@ -74,7 +75,7 @@ def kept_samples(place: str, splits: Mapping[str, Split]) -> dict[str, NDArray[n
     for split, mask in kept.items():
         if not mask.any():
             raise DataError(
-                f"{place}: all {split} samples have the inputs of an earlier split, so "
+                f"{place}: all {split} samples repeat inputs of an earlier split, so "
                 "drop_duplicates leaves none; give other samples"
             )
     return kept

@@ -108,7 +108,7 @@ class TextArguments(Arguments):
     def _of_a_tokenizer(cls, value: int | None, info: ValidationInfo) -> int | None:
         tokens = info.data.get("tokens", "")
         if value is not None and tokens in ("bytes", "characters"):
-            raise ValueError(f"goes with your own tokenizer; {tokens} have their own number")
+            raise ValueError(f"applies to your own tokenizer; {tokens} have a fixed vocabulary")
         return value
 
     @property

@@ -151,8 +151,8 @@ class Trainer:
                         self._resumption.check(training, state)
                 except CheckpointError as error:  # no more is committed before its end
                     yield Note(
-                        f"{task.specs[0].optimizer} cannot be resumed: {error}; a run that is "
-                        "stopped begins again"
+                        f"{task.specs[0].optimizer} cannot be resumed: {error}; a stopped run "
+                        "starts over"
                     )
                     pace.seconds = math.inf
                 else:

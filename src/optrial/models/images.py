@@ -31,7 +31,7 @@ class NormedArguments(ModelArguments):
     @model_validator(mode="after")
     def _groups_of_group_norm(self) -> Self:
         if self.groups is not None and self.norm != "group":
-            raise ValueError(f"groups goes with norm: group, and norm is {self.norm}")
+            raise ValueError(f"groups applies to norm: group, and norm is {self.norm}")
         return self
 
     def check_groups(self, widths: Sequence[int]) -> list[Problem]:

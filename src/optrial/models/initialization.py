@@ -64,7 +64,7 @@ class Initialization(BaseModel):
     def model_post_init(self, _: object) -> None:
         """Refuse a `std` that would be ignored, and a `normal` without one."""
         if (self.name == "normal") != (self.std is not None):
-            raise ValueError("std goes with the initialization 'normal', and only with it")
+            raise ValueError("std applies only to the initialization 'normal'")
 
 
 Model = TypeVar("Model", bound=nn.Module)

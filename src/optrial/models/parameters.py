@@ -68,8 +68,8 @@ def check_parameters(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> N
         if now.get(name) is not trained.get(name):
             raise ValueError(
                 f"the model replaced its parameter '{name}', added it, or changed its "
-                "requires_grad while it trained, and the optimizer does not hear of it; build all "
-                "parameters in the constructor and leave requires_grad as it is"
+                "requires_grad while it trained, and the optimizer still holds the original ones; "
+                "build all parameters in the constructor and leave requires_grad as it is"
             )
 
 
@@ -118,7 +118,9 @@ def freeze_unused(model: nn.Module, input_shape: Shape, dtype: torch.dtype = tor
             gradients = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
     except USER_CODE_ERRORS as error:
         reason = one_line(error)
-        raise ValueError(f"it raised {reason} on zeros, which show what it uses") from error
+        raise ValueError(
+            f"it raised {reason} on inputs of zeros, which show which parameters it uses"
+        ) from error
     for name, gradient in zip(leaves, gradients, strict=True):
         if gradient is None:
             model.get_parameter(name).requires_grad_(False)

@@ -244,10 +244,14 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
         yield from _curvature_problems(study, entry, index)
         yield from _vector_problems(study, entry, index)
         if entry.create_graph and not study.zero_grad:
-            message = "true needs zero_grad: true; gradients that pile up keep every step's graph."
+            message = (
+                "true needs zero_grad: true; gradients that add up keep the graph of every step."
+            )
             yield Problem(f"optimizers[{index}].create_graph", message)
     if study.save == "best" and "validation" not in (study.evaluate.on or ("validation",)):
-        yield Problem("save", "'best' is best on validation: add validation to evaluate.on.")
+        yield Problem(
+            "save", "'best' means best on the validation split: add validation to evaluate.on."
+        )
     yield from _validation_problems(study)
     points = study.problem.dataset.arguments.get("n_samples", 1)
     if study.problem.model.name == "function" and validation_wanted(study) and points == 1:
@@ -267,7 +271,7 @@ def _fold_problems(study: StudyFile) -> Iterator[Problem]:
     if study.tune is not None:
         yield Problem(
             "folds",
-            f"{written}: a setting that is tuned on all folds has seen the test samples of each; "
+            f"{written}: a setting tuned on all folds has seen the test samples of each; "
             "tune in a study without folds, and give the chosen settings here.",
         )
     if study.targets:
@@ -288,7 +292,9 @@ def _seconds_problems(study: StudyFile) -> Iterator[Problem]:
     written = f"{seconds:g}"
     if study.engine == "stacked":
         reason = "runs of a stack share its time; use engine: reference, which auto means here"
-        yield Problem("engine", f"stacked does not go with budget.seconds {written}: {reason}.")
+        yield Problem(
+            "engine", f"stacked cannot be combined with budget.seconds {written}: {reason}."
+        )
     for path, schedule in schedules_in(study).items():
         if needs_steps(schedule):
             reason = f"needs a number of steps, and budget.seconds {written} has none"
@@ -314,7 +320,7 @@ def _sam_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> Iterat
         yield Problem(path, "needs zero_grad: true; its gradients are those of one step.")
     for name in ("closure", "create_graph"):
         if getattr(entry, name):
-            yield Problem(path, f"does not go with {name}: true; leave one of them out.")
+            yield Problem(path, f"cannot be combined with {name}: true; leave one of them out.")
     if entry.kind == "torch" and requires_closure(load_code(entry.code)):
         yield Problem(path, f"{entry.code} computes its gradients itself; use another optimizer.")
 
@@ -327,10 +333,14 @@ def _curvature_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> 
         path = f"optimizers[{index}]"
         for name in ("sam", "adaptive_sam"):
             if getattr(entry, name):
-                reason = f"does not go with {part.code}, which needs curvature at the weights"
+                reason = (
+                    f"cannot be combined with {part.code}, which needs curvature at the weights"
+                )
                 yield Problem(f"{path}.{name}", f"{reason}; leave one of them out.")
         if not study.zero_grad:
-            reason = f"false does not go with {part.code}, which needs the curvature of one step"
+            reason = (
+                f"false cannot be combined with {part.code}, which needs the curvature of one step"
+            )
             yield Problem("zero_grad", f"{reason}; leave it out.")
         if study.engine == "numpy":
             where = f"{path}.groups[{place - 1}]" if place else path
@@ -350,18 +360,20 @@ def _vector_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> Ite
     name = entry.code
     for key in ("sam", "adaptive_sam", "clip"):
         if getattr(entry, key):
-            reason = f"does not go with {name}, which compares the gradients of its steps"
+            reason = f"cannot be combined with {name}, which compares the gradients of its steps"
             yield Problem(f"{path}.{key}", f"{reason}; leave it out.")
     if any(not group.freeze for group in entry.groups or ()):
-        reason = f"do not go with {name}, which updates all parameters as one vector"
+        reason = f"cannot be combined with {name}, which updates all parameters as one vector"
         yield Problem(f"{path}.groups", f"{reason}; leave them out, or give them freeze: true.")
     if entry.decay == "decoupled":
-        reason = f"decoupled does not go with {name}, which minimizes one function"
+        reason = f"decoupled cannot be combined with {name}, which minimizes one function"
         yield Problem(f"{path}.decay", f"{reason}; use decay: l2.")
     if not study.zero_grad:
-        yield Problem("zero_grad", f"false does not go with {name}; leave it out.")
+        yield Problem("zero_grad", f"false cannot be combined with {name}; leave it out.")
     if study.sampling != "epoch":
-        yield Problem("sampling", f"{study.sampling} does not go with {name}; {_FULL_BATCH}.")
+        yield Problem(
+            "sampling", f"{study.sampling} cannot be combined with {name}; {_FULL_BATCH}."
+        )
     if "augment" in study.problem.dataset.arguments:
         reason = f"changes the function that {name} minimizes from step to step"
         yield Problem("problem.dataset.augment", f"{reason}; leave one of them out.")
@@ -398,7 +410,7 @@ def _validation_problems(study: StudyFile) -> Iterator[Problem]:
             yield Problem(path, "follows the validation split: add validation to evaluate.on.")
         elif metric is not None and metric not in study.validation_metrics:
             known = suggest(str(metric), study.validation_metrics)
-            yield Problem(f"{path}.metric", f"{metric!r} is no validation metric. {known}")
+            yield Problem(f"{path}.metric", f"{metric!r} is not a validation metric. {known}")
         elif metric is not None and study.directions.better(metric) is None:
             yield Problem(f"{path}.metric", f"{undeclared(metric)}; write better: lower there.")
 
@@ -437,7 +449,7 @@ def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
         yield Problem("engine", f"{reason}; {way_out}.")
     if study.problem.loss.name not in _LOSSES_OF_NUMPY:
         known = listed(_LOSSES_OF_NUMPY)
-        yield Problem("engine", f"numpy knows {known} only; {way_out}.")
+        yield Problem("engine", f"numpy supports only {known}; {way_out}.")
     if "weight" in study.problem.loss.arguments:
         yield Problem("engine", f"numpy has no weights of classes; {way_out}.")
     if {"class_axis", "ignore_index"} & study.problem.loss.arguments.keys():

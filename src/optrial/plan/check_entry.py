@@ -124,9 +124,9 @@ def _class_problems(entry: OptimizerEntry, keys: Sequence[str]) -> Iterator[Prob
         yield Problem("torch", reason)
         return
     if entry.decay is not None:
-        yield Problem("decay", "goes with a rule; a torch class has its own weight decay.")
+        yield Problem("decay", "applies to rules; a torch class has its own weight decay.")
     if entry.modify:
-        yield Problem("modify", "goes with a rule; the step of a torch class is its own.")
+        yield Problem("modify", "applies to rules; a torch class has its own step.")
     arguments: dict[str, Any] = dict(entry.hyperparameters)
     if entry.weight_decay is not None:
         arguments["weight_decay"] = entry.weight_decay
@@ -137,7 +137,7 @@ def _rule_problems(entry: OptimizerEntry, keys: Sequence[str]) -> Iterator[Probl
     """Yield problems with a rule, its hyperparameters and its weight decay."""
     for name in ("closure", "create_graph"):
         if getattr(entry, name):
-            yield Problem(name, "goes with torch; a rule computes its step from the gradient.")
+            yield Problem(name, "applies to torch; a rule computes its step from the gradient.")
     try:
         plain = rule_of(entry.kind, entry.code)
     except ValueError as error:
@@ -164,7 +164,7 @@ def _modifier_problems(rule: Rule, entry: OptimizerEntry) -> Iterator[tuple[int,
     """Yield the index and the problem of each modifier that an entry cannot have."""
     for index, modifier in enumerate(entry.modify or ()):
         if modifier.rule is not None and modifier.name != "grafting":
-            yield index, f"rule: {modifier.rule} goes with grafting; leave it out."
+            yield index, f"rule: {modifier.rule} applies only to grafting; leave it out."
             return
     yield from modifier_problems(rule, entry.modifiers)
     decays = entry.weight_decay.values if entry.weight_decay else (rule.default_weight_decay,)
@@ -176,7 +176,7 @@ def _modifier_problems(rule: Rule, entry: OptimizerEntry) -> Iterator[tuple[int,
         elif name == "hyperball" and entry.weight_decay and any(decays):
             yield (
                 index,
-                "hyperball fixes the norm of matrices, so that weight decay has no effect on it; "
+                "hyperball fixes the norm of matrices, so weight decay has no effect on it; "
                 "leave weight_decay out, or give hyperball to a group: {match: matrices, "
                 "modify: [hyperball], weight_decay: 0}.",
             )

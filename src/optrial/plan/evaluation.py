@@ -55,7 +55,7 @@ def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
     These are names of metrics, declared or recognised, "loss" and "model"; see `RunSpec`.
 
     Raises:
-        StudyError: code raises an error on samples that it took before.
+        StudyError: code raises an error on samples that it accepted before.
     """
     problem = study.problem
     names = dict.fromkeys(entry.name for entry in problem.judges if entry.whole_split)
@@ -71,7 +71,9 @@ def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
             if isinstance(error, OptrialError) or out_of_memory(error):
                 raise
             raised = f"user code raised {one_line(error).rstrip('.')}"
-            reason = f"{raised} on samples that it took before; it must not change between calls."
+            reason = (
+                f"{raised} on samples that it accepted before; it must not change between calls."
+            )
             raise StudyError([Problem("problem", reason)]) from error
     return tuple(names)
 
@@ -88,8 +90,8 @@ def whole_split_notes(study: StudyFile, names: tuple[str, ...]) -> Iterator[str]
         elif name not in declared:
             label = study.problem.loss.name if name == "loss" else name
             yield (
-                f"'{label}' is not seen to be a mean over samples, so it is computed from a whole "
-                "split at once"
+                f"'{label}' does not appear to be a mean over samples, so it is computed from a "
+                "whole split at once"
             )
 
 
@@ -105,7 +107,7 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             yield Problem(path, f"{entry.name} needs {wanted}; use {use}.")
             continue
         if entry.name in ("mse", "mae") and (dataset.kind, dataset.classes) == ("labels", 1):
-            yield Problem(path, f"{entry.name} does not go with the labels of one logit; use f1.")
+            yield Problem(path, f"{entry.name} does not apply to labels of one logit; use f1.")
             continue
         if entry.name in PER_TOKEN and (reason := _not_per_token(study, dataset, entry.name)):
             yield Problem(path, f"{entry.name} {reason}.")
@@ -156,7 +158,7 @@ def _not_ranked(dataset: Dataset, count: int | None) -> str:
     if dataset.kind == "multilabel":
         return "needs one label per sample; use f1_macro"
     if dataset.classes == 1:
-        return "does not go with the labels of one logit; use accuracy"
+        return "does not apply to labels of one logit; use accuracy"
     if count >= dataset.classes:
         largest = dataset.classes - 1
         use = f"top_{largest}_accuracy" if largest > 1 else "accuracy"

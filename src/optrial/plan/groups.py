@@ -133,7 +133,7 @@ def _group_problems(entry: OptimizerEntry, group: GroupEntry) -> Iterator[Proble
     if has_own_rule(entry, group):
         for name in ("closure", "create_graph"):
             if getattr(entry, name):
-                text = f"is beside {name}: true, which goes with one class for all parameters."
+                text = f"is beside {name}: true, which needs one class for all parameters."
                 yield Problem(group.kind or "", text)
     known = axes_of(entry)
     for name, axis in group.values.items():
@@ -154,7 +154,7 @@ def _times_problems(
         return
     (hyperparameter,) = (h for h in rule_of_entry(entry).hyperparameters if h.name == name)
     if hyperparameter.high < math.inf or hyperparameter.low < 0:
-        reason = f"goes with values without an upper bound; write a value, {hyperparameter.range}."
+        reason = f"applies to values without an upper bound; write a value, {hyperparameter.range}."
         yield Problem(f"{name}.times", reason)
 
 
@@ -298,8 +298,8 @@ def placement_problems(entry: OptimizerEntry, parameters: Parameters) -> Iterato
             yield Problem(f"groups[{index}]", reason)
         elif not _differs(entry, group) and not _shields(entry, index, parameters, placement):
             reason = (
-                f"has no effect: {listed(names)} would be updated alike without it; give it a "
-                "value that differs from the entry's, or leave it out."
+                f"has no effect: {listed(names)} would be updated in the same way without it; give "
+                "it a value that differs from the entry's, or leave it out."
             )
             yield Problem(f"groups[{index}]", reason)
     if not placement.rest:
@@ -346,7 +346,7 @@ def _unused_problems(entry: OptimizerEntry) -> Iterator[Problem]:
     """Yield values of an entry that no parameter takes: groups hold all, and set their own."""
     trained = [group for group in entry.groups or () if not group.freeze]
     if not trained:
-        text = "freeze every parameter of the model; leave one of them to be trained."
+        text = "freeze every parameter of the model; leave at least one to be trained."
         yield Problem("groups", text)
         return
     taking = [group for group in trained if not has_own_rule(entry, group)]
@@ -357,7 +357,9 @@ def _unused_problems(entry: OptimizerEntry) -> Iterator[Problem]:
             isinstance(group.values.get(name), Times) for group in trained
         ):
             text = "no parameter takes it: groups hold every parameter, and none takes this value"
-            yield Problem(name, f"{text}; leave it out, or leave parameters to the entry.")
+            yield Problem(
+                name, f"{text}; leave it out, or leave some parameters out of the groups."
+            )
 
 
 def _shared_state_problems(entry: OptimizerEntry, placement: Placement) -> Iterator[Problem]:

@@ -40,12 +40,14 @@ def check_tuning(study: StudyFile) -> Iterator[Problem]:
 def _sampler_problems(tuning: Tuning) -> Iterator[Problem]:
     """Yield keys that go with another sampler."""
     if tuning.extend and tuning.sampler != "grid":
-        reason = "extend: true goes with sampler: grid; for others, widen the ranges"
+        reason = "extend: true needs sampler: grid; for others, widen the ranges"
         yield Problem("tune.extend", f"{reason}.")
     if tuning.sampler != "halving":
         for name in ("eta", "rungs"):
             if (value := getattr(tuning, name)) is not None:
-                yield Problem(f"tune.{name}", f"{value}: goes with sampler: halving; leave it out.")
+                yield Problem(
+                    f"tune.{name}", f"{value}: applies to sampler: halving; leave it out."
+                )
 
 
 def _halving_problems(study: StudyFile, tuning: Tuning) -> Iterator[Problem]:
@@ -107,12 +109,12 @@ def _why_not(selected: str) -> str:
     name = MetricName.parse(selected)
     if name.split == "test":
         return (
-            "is of the test split, which is for the report alone: a setting that was chosen by it "
+            "is measured on the test split, which is for the report alone: a setting chosen by it "
             "looks better there than it is."
         )
     if name.of_training:
-        return "is of the training split, where the setting that overfits most looks best."
-    return "is no validation metric of this study."
+        return "is measured on the training split, where the setting that overfits most looks best."
+    return "is not a validation metric of this study."
 
 
 def check_spaces(study: StudyFile) -> Iterator[Problem]:
@@ -136,7 +138,7 @@ def _open_axes(spaces: Sequence[Space]) -> Iterator[Problem]:
         if axis.open
     }
     for path, written in paths.items():
-        yield Problem(path, f"{written}: a grid needs to know how many values; {way_out}.")
+        yield Problem(path, f"{written}: a grid needs a number of values; {way_out}.")
 
 
 def _path(index: int, axis: str) -> str:
@@ -159,8 +161,8 @@ def _unequal_grids(tuning: Tuning, spaces: Sequence[Space]) -> Iterator[Problem]
     most = max(sizes.values())
     if len(set(sizes.values())) > 1:
         way_out = (
-            f"give each grid as many, or write ranges as {{log: [first, last]}} and choose from "
-            f"them with sampler: sobol, trials: {most}, which go without extend"
+            f"give each grid as many, or write ranges as {{log: [first, last]}} and use "
+            f"sampler: sobol, trials: {most}, without extend"
         )
         yield Problem("tune", f"equal trials for all, but the grids have {listed}; {way_out}.")
         return
@@ -169,7 +171,7 @@ def _unequal_grids(tuning: Tuning, spaces: Sequence[Space]) -> Iterator[Problem]
         yield Problem("tune.trials", f"{tuning.trials}: the grids have {most} each; {way_out}.")
     stuck = [space.optimizer for space in spaces if not space.growth]
     if tuning.extends and 0 < len(stuck) < len(spaces):
-        way_out = "give it two or more numbers of one of its hyperparameters, or set extend: false"
+        way_out = "give it two or more values of a numeric hyperparameter, or set extend: false"
         reason = f"{stuck[0]} has nothing to refine when the grid of another grows; {way_out}"
         yield Problem("tune.extend", f"{reason}.")
 

@@ -228,7 +228,7 @@ def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TrialProblem) ->
             for name, value in moved.items():
                 if tuple(value.shape) != tuple(params[name].shape):
                     shapes = f"{tuple(value.shape)}, not {tuple(params[name].shape)}"
-                    reason = f"'{entry.code}' gave {name} the shape {shapes}; a change has its own."
+                    reason = f"'{entry.code}' returned a change of {name} of shape {shapes}."
                     return [Problem("rule_factory", reason)]
             params = moved
     except USER_CODE_ERRORS as error:  # whatever the user's code raises
@@ -245,8 +245,8 @@ def _repetition_problems(entry: OptimizerEntry, rule: Rule) -> list[Problem]:
     except USER_CODE_ERRORS:  # of other shapes than those of the model, on which it was tried
         return []
     reason = (
-        f"'{entry.code}' gives another change if a step is taken again: it draws random numbers, "
-        "or keeps something outside of its state, such as a counter. Use the state, the argument "
-        "step and, for random numbers, draws."
+        f"'{entry.code}' gives a different change when a step is repeated: it draws random "
+        "numbers, or keeps something outside its state, such as a counter. Use the state, the "
+        "argument step and, for random numbers, draws."
     )
     return [] if is_same else [Problem("rule_factory", reason)]

@@ -100,7 +100,7 @@ def _why_constant(rule: Rule, hyperparameter: Hyperparameter) -> str:
     if hyperparameter.scale == "switch" or hyperparameter.whole:
         return "has no values between; only numbers that may be fractions are warmed up."
     if hyperparameter.at_start:
-        return "is used before the first step only, so that a warm-up has no effect; leave it out."
+        return "is used only before the first step, so a warm-up has no effect; leave it out."
     return ""
 
 

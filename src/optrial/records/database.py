@@ -85,13 +85,13 @@ _FULL = (
     "Each process needs up to three: start fewer, or raise max_connections of the server.",
 )
 
-_WRONG_OPTION = "the server cannot be asked", "Correct the port or the option in the URL."
+_WRONG_OPTION = "the server cannot be reached", "Correct the port or the option in the URL."
 
 BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
 CONTINUE = "Nothing stored so far is lost: make room and run again to continue."
 CHECK = "optrial verify '{location}'"
-REPAIR = f"Find all damage: {CHECK}; add --repair to train again just what is damaged."
+REPAIR = f"Find all damage: {CHECK}; add --repair to train only what is damaged again."
 
 # (text in the database's message, in lower case; meaning; remedy); the first match counts.
 EXPLANATIONS = [
@@ -102,7 +102,11 @@ EXPLANATIONS = [
         "the disk could not be read or written (full, failing or gone)",
         f"Check it and run again to continue; check what is stored: {CHECK}",
     ),
-    ("readonly", "you may not write there", "Ask for permission or choose another folder."),
+    (
+        "readonly",
+        "there is no permission to write there",
+        "Ask for permission or choose another folder.",
+    ),
     ("database is locked", "another program holds it", "Close that and run again to continue."),
     (
         "not a database",
@@ -146,7 +150,7 @@ EXPLANATIONS = [
     ),
     (
         "permission denied for",
-        "this user may not do that",
+        "this user lacks the permission",
         "Ask for GRANT USAGE, CREATE ON SCHEMA, or name another user, schema or database.",
     ),
     ("too many clients", *_FULL),
@@ -338,7 +342,7 @@ def _folder(folder: Path, *, create: bool) -> Database:
             make_folder(folder)
         if not create and not file.exists():
             raise StoreError(
-                f"no study is stored in '{folder}'. Check the path, or make one with: "
+                f"no study is stored in '{folder}'. Check the path, or create one with: "
                 f"optrial run STUDY --out '{folder}'"
             )
     except OSError as error:
@@ -397,7 +401,7 @@ def _server(location: str) -> Database:
     if url is None:  # do not show the URL: it may contain a password
         raise StoreError(
             "the PostgreSQL URL cannot be read. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-            ", in the password %40 for @, %3A for : and %2F for /."
+            ", with %40 for @, %3A for : and %2F for / in the password."
         )
     # The representation of an engine shows the arguments of its URL, but not those of the driver.
     hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}

@@ -294,7 +294,7 @@ class Leases:
             holder = connection.scalar(query) or holder
         return LeaseLostError(
             f"{self._database.shown}: {holder} has taken over the stack {stack}, because this "
-            "process gave no sign of life. Its commits up to then are kept."
+            "process stopped responding. What it stored before that is kept."
         )
 
 

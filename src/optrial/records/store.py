@@ -335,8 +335,8 @@ class Store:
         """Refuse to change the study while other processes train it."""
         if not self.is_alone():
             raise StoreBusyError(
-                f"{self.shown}: other processes train another study into it, or this one before a "
-                "change. Wait until they are done, stop them, or use another database."
+                f"{self.shown}: other processes are training another study into it, or an earlier "
+                "version of this one. Wait until they are done, stop them, or use another database."
             )
 
     @_persistent

@@ -122,7 +122,7 @@ def check_version(database: Database) -> None:
     version = _version_of(database)
     if version is None:
         raise StoreError(
-            f"no study is stored in {database.shown}. Check the location, or make one with: "
+            f"no study is stored in {database.shown}. Check the location, or create one with: "
             "optrial run STUDY --out LOCATION"
         )
     if version == str(VERSION):

@@ -66,9 +66,9 @@ class WeightFiles:
 
     def _way_out(self, error: Exception) -> str:
         if self.folder.exists() and not self.folder.is_dir():
-            return f"move {self.folder} away, which is no folder,"
+            return f"move {self.folder}, which is not a folder, out of the way"
         is_full = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return "make room" if is_full else "mend the cause"
+        return "make room" if is_full else "remove the cause"
 
     def damage(self, run_id: str, sha256: str | None) -> str:
         """Return what is wrong with the weights of a run that saved some, or an empty string.

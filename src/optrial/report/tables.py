@@ -304,7 +304,9 @@ def summary_note(
     elif select and any(summary.best for summary in summaries):
         lines.append(f"* the optimizer's best setting by mean {metric_title(select)}.")
     elif len({s.setting for s in summaries}) > 1:
-        lines.append("No setting is marked best: the study evaluates on no validation split.")
+        lines.append(
+            "No setting is marked best: the study does not evaluate on a validation split."
+        )
     return " ".join(lines)
 
 

@@ -147,7 +147,7 @@ class Results(Answers, Tables, Plots):
         """Return the times that were measured of each optimizer alone, if any were."""
         for part in self.parts:
             if timing := part._timing():
-                where = f"Measured on the study {timing.study}, one of those that are joined."
+                where = f"Measured on the study {timing.study}, one of the joined studies."
                 return replace(timing, notes=(*timing.notes, where))
         timed = self.folder / "timing.json"
         if self.parts or not timed.exists():

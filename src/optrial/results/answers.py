@@ -192,6 +192,6 @@ def _why_none(problem: ProblemView) -> str:
     if not problem.comparisons.groups:
         return f"{best_sentence(problem.comparisons, problem.contestants)}."
     return (
-        "Several settings of an optimizer contend, because the study evaluates on no validation "
-        "split that could choose among them; add validation to evaluate.on."
+        "Several settings of an optimizer contend, because the study does not evaluate on a "
+        "validation split, which would choose among them; add validation to evaluate.on."
     )

@@ -37,7 +37,7 @@ __all__ = ["SavedWeights"]
 GRID = 300
 """Points of each side of the grid on which a decision boundary is drawn."""
 Item = TypeVar("Item")
-_NO_WEIGHTS = "none of the finished runs that are compared has saved weights"
+_NO_WEIGHTS = "none of the compared runs that finished has saved weights"
 
 
 class SavedWeights(Reading):

@@ -56,7 +56,7 @@ WEIGHT_DECAYS = np.array([0.0, 0.01, 0.1])
 def repeats(rule: Rule, convert: Convert = np.asarray) -> bool:
     """Return whether the first step of a rule is the same again after one on other gradients.
 
-    It is not if the rule draws random numbers, or counts or keeps something outside of its state.
+    It is not if the rule draws random numbers, or counts or keeps something outside its state.
     """
     results = []
     for scale in (1, -2, 1):

@@ -121,7 +121,7 @@ FAULTS = [
         "torch._foreach_add_(exp_avg_sq_sqrt, eps)",
         "torch._foreach_add_(exp_avg_sq_sqrt, 2 * eps)",
         "variant foreach",
-        "takes other steps with foreach=True",
+        "takes different steps with foreach=True",
         "bias_correction2_sqrt = [",
     ),
     Fault(
@@ -147,7 +147,7 @@ FAULTS = [
         "torch._foreach_mul_(device_exp_avg_sqs, beta2)",
         "torch._foreach_mul_(device_exp_avg_sqs, beta1)",
         "variant foreach",
-        "takes other steps with foreach=True",
+        "takes different steps with foreach=True",
     ),
     Fault(
         "maximize ignored in foreach",
@@ -164,7 +164,7 @@ FAULTS = [
         "torch._foreach_maximum_(device_max_exp_avg_sqs, device_exp_avg_sqs)\n\n",
         "torch._foreach_copy_(device_max_exp_avg_sqs, device_exp_avg_sqs)\n\n",
         "variant foreach",
-        "takes other steps with foreach=True",
+        "takes different steps with foreach=True",
     ),
     Fault(
         "decay not scaled by lr in foreach",
@@ -172,7 +172,7 @@ FAULTS = [
         "torch._foreach_mul_(device_params, 1 - lr * weight_decay)",
         "torch._foreach_mul_(device_params, 1 - weight_decay)",
         "variant foreach",
-        "takes other steps with foreach=True",
+        "takes different steps with foreach=True",
     ),
     Fault(
         "capturable one step late",
@@ -180,7 +180,7 @@ FAULTS = [
         "bias_correction1 = 1 - beta1**step",
         "bias_correction1 = 1 - beta1 ** (step + 1)",
         "variant capturable",
-        "takes other steps with capturable=True",
+        "takes different steps with capturable=True",
         "else:\n                bias_correction1 = 1 - beta1**step\n\n",
     ),
     Fault(
@@ -492,7 +492,7 @@ FAULTS = [
         "lr = _to_scalar(lr)",
         "lr = 1e-3 if isinstance(lr, Tensor) else lr",
         "learning rate as a tensor",
-        "takes other steps if lr is a tensor",
+        "takes different steps if lr is a tensor",
         SINGLE,
     ),
     Fault(
@@ -501,7 +501,7 @@ FAULTS = [
         "grad = torch.view_as_real(grad)",
         "grad = torch.view_as_real(grad.conj().resolve_conj())",
         "complex weights",
-        "in another way",
+        "differently from",
         SINGLE,
     ),
     Fault(

@@ -102,7 +102,7 @@ FAULTS = [
         'p.mul_(1 - group["lr"] * group["weight_decay"])',
         'p.mul_(1 - group.get("initial_lr", group["lr"]) * group["weight_decay"])',
         "schedulers",
-        "takes other steps with a scheduler",
+        "takes different steps with a scheduler",
     ),
     Fault(
         "missing gradients end the step",
@@ -118,6 +118,6 @@ FAULTS = [
         'p.mul_(1 - group["lr"] * group["weight_decay"])',
         'p.sub_(p - 1, alpha=group["lr"] * group["weight_decay"])',
         "weight decay",
-        "takes other steps than the rule with decoupled weight decay",
+        "takes different steps from the rule with decoupled weight decay",
     ),
 ]

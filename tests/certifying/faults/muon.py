@@ -81,7 +81,7 @@ FAULTS = [
         "param.mul_(1 - lr * weight_decay)",
         "param.mul_(1 - adjusted_lr * weight_decay)",
         "weight decay",
-        "takes other steps than the rule with decoupled weight decay",
+        "takes different steps from the rule with decoupled weight decay",
     ),
     Fault(
         "nesterov ignored",

@@ -99,7 +99,7 @@ FAULTS = [
         'lr=group["lr"],',
         'lr=group.get("initial_lr", group["lr"]),',
         "schedulers",
-        "takes other steps with a scheduler",
+        "takes different steps with a scheduler",
     ),
     Fault(
         "two counts in one step",

@@ -92,7 +92,7 @@ FAULTS = [
         "grouped_square_avgs, grouped_grad_avgs, grouped_grad_avgs, value=-1",
         "grouped_square_avgs, grouped_grad_avgs, grouped_grad_avgs, value=-0.5",
         "variant foreach",
-        "takes other steps with foreach=True",
+        "takes different steps with foreach=True",
     ),
     Fault(
         "centre added",

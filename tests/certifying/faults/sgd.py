@@ -76,7 +76,7 @@ FAULTS = [
         "grads.append(p.grad)",
         "grads.append(p.grad * 0.5 if p.grad.is_sparse else p.grad)",
         "sparse gradients",
-        "takes other steps with sparse gradients",
+        "takes different steps with sparse gradients",
     ),
     Fault(
         "duplicates of sparse gradients dropped",
@@ -84,7 +84,7 @@ FAULTS = [
         "grads.append(p.grad)",
         "grads.append(torch.sparse_coo_tensor(p.grad._indices().flip(1)[:, :1], p.grad._values().flip(0)[:1], p.grad.shape) if p.grad.is_sparse and not p.grad.is_coalesced() else p.grad)",
         "sparse gradients",
-        "takes other steps with sparse gradients",
+        "takes different steps with sparse gradients",
     ),
     Fault(
         "gradient decays the weights",
@@ -169,7 +169,7 @@ FAULTS = [
         "buf = grad.detach().clone()",
         "buf = grad.detach().clone().mul_(1 - dampening)",
         "argument dampening",
-        "takes other steps with dampening=0.3",
+        "takes different steps with dampening=0.3",
     ),
     Fault(
         "velocity and gradient exchanged",

@@ -99,8 +99,9 @@ def _schedule_end(record: Record) -> int:
 
 @audit_rule("C03", Severity.WARNING, "a step costs more gradients for some optimizers")
 def unequal_gradients(context: Context) -> Iterator[Observation]:
-    """Sharpness-aware minimization computes two gradients per step, and a rule of curvature a
-    product with the Hessian, which costs as much. Equal numbers of steps are then not equal work.
+    """Sharpness-aware minimization computes two gradients per step, and a rule that uses curvature
+    also computes a product with the Hessian, which costs as much as a gradient. Equal numbers of
+    steps are then not equal work.
 
     Source: Foret et al. 2021; Yao et al. 2021.
     Example: a step computes 2 gradients for sam, and 1 for sgd.
@@ -131,7 +132,7 @@ def _gradients_per_step(record: Record) -> float:
 
 @audit_rule("C06", Severity.ADVICE, "runs ended before the budget")
 def stopped_early(context: Context) -> Iterator[Observation]:
-    """With early stopping, optimizers are compared at the ends that their validation results chose,
+    """With early stopping, optimizers are compared where their validation results ended training,
     not after equal training. A schedule that spans the budget has not come to its end.
 
     Source: Prechelt 1998.
@@ -232,7 +233,7 @@ def order_changed(context: Context) -> Iterator[Observation]:
     """If a different optimizer led half-way, the length of training decides which one wins.
 
     Source: Wen et al. 2025.
-    Example: Kendall's tau between the ranking half-way and at the end is 0.33.
+    Example: Kendall's tau between the rankings half-way and at the end is 0.33.
     Fix: state the training length in the claim, or show the whole curves.
     """
     metric = context.report_metric
@@ -251,8 +252,8 @@ def order_changed(context: Context) -> Iterator[Observation]:
         )
         if half < STABLE_TAU:
             yield Observation(
-                f"Kendall's tau between the ranking by {metric_title(metric)} half-way and at the "
-                f"end is {half:.2f}; between that at three quarters and at the end it is "
+                f"Kendall's tau between the rankings by {metric_title(metric)} half-way and at the "
+                f"end is {half:.2f}; between those at three quarters and at the end it is "
                 f"{late:.2f}",
                 {"tau_half": half, "tau_three_quarters": None if math.isnan(late) else late},
                 problem.compared,

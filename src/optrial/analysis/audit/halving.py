@@ -30,12 +30,12 @@ class _Order(NamedTuple):
         return 1 - 2 * self.turned / self.pairs
 
 
-@audit_rule("A14", Severity.WARNING, "short and long training order the settings differently")
+@audit_rule("A14", Severity.WARNING, "short and long training rank the settings differently")
 def fast_starters(context: Context) -> Iterator[Observation]:
-    """Successive halving leaves settings out after a part of the budget, which favours those that
-    start fast. Where the settings that go on change their order with longer training, one that was
-    left out might have become the best. Only pairs of settings that every tuning seed orders alike
-    are counted.
+    """Successive halving drops settings after part of the budget, which favours those that start
+    fast. If the remaining settings change their order with longer training, a dropped one might
+    have become the best. Only pairs of settings that every tuning seed orders in the same way are
+    counted.
 
     Source: Jamieson & Talwalkar 2016; Li et al. 2018 (Hyperband); Wen et al. 2025 (rank flips).
     Example: longer training reversed 9 of 20 clear pairs of settings of sgd (Kendall's tau 0.10).

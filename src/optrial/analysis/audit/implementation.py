@@ -343,8 +343,8 @@ def _decays(context: Context) -> bool:
     concerns=_decays,
 )
 def decayed_parameters_differ(context: Context) -> Iterator[Observation]:
-    """Excluding biases and normalization scales from weight decay is common practice, but a
-    different regularizer than decaying all parameters. It must be the same for all optimizers.
+    """Excluding biases and normalization scales from weight decay is common practice, but not the
+    same regularizer as decaying all parameters. It must be the same for all optimizers.
 
     Source: PyTorch documentation of parameter groups; Loshchilov & Hutter 2019.
     Example: sgd decays 100 % of its parameters, my_adamw decays 98 % of its parameters.

@@ -37,9 +37,9 @@ Floats = NDArray[np.float64]
 )
 def constant_answers(context: Context) -> Iterator[Observation]:
     """A model that ignores its inputs can always answer with the shares of the classes, or with the
-    mean of the values: ln 10 = 2.303 and 10 % for ten equal classes. A run whose every metric on
-    validation and test data is no better has learned nothing that generalizes, so a comparison with
-    it says which setting works, not which optimizer is better. An accuracy must exceed that of the
+    mean of the values: ln 10 = 2.303 and 10 % for ten equal classes. A run that is no better on any
+    metric of validation or test data has learned nothing that generalizes, so a comparison with it
+    says which setting works, not which optimizer is better. An accuracy must exceed that of the
     constant by two standard errors. An error if no contender does better; advice if every optimizer
     has a setting that does.
 
@@ -162,7 +162,7 @@ def loss_stands_still(context: Context) -> Iterator[Observation]:
             parts = [_first_and_last(curves[run.run_id].values) for run in runs]
             start = float(np.mean([first.mean() for first, _ in parts]))
             end = float(np.mean([last.mean() for _, last in parts]))
-            others = f"; also that of {names(list(still)[1:])}" if len(still) > 1 else ""
+            others = f"; the same holds for {names(list(still)[1:])}" if len(still) > 1 else ""
             every = [run for records in still.values() for run in records]
             yield Observation(
                 f"{metric_title(metric)} of {name} is {start:.4g} at first and {end:.4g} over the "

@@ -110,7 +110,7 @@ def _amount_below_power(context: Context, result: ClaimResult) -> Iterator[Obser
 @audit_rule("D03", Severity.WARNING, "a result has no interval")
 def no_interval(context: Context) -> Iterator[Observation]:
     """If only one run finished there is neither a standard deviation nor an interval: the value
-    looks like a mean over seeds but is not one. Studies with a single planned seed are left to D01.
+    looks like a mean over seeds but is not one. D01 covers studies with a single planned seed.
 
     Source: Agarwal et al. 2021 (intervals for every estimate); Bouthillier et al. 2021.
     Example: only 1 of 3 runs of adam finished, so the result has no interval.

@@ -22,9 +22,9 @@ SMALL_PART = 0.01  # of the scale of an accuracy
 @audit_rule("G01", Severity.WARNING, "trained settings were removed from the study")
 def hidden_trials(context: Context) -> Iterator[Observation]:
     """Settings that were tried and removed are part of the tuning. Readers who see three settings,
-    but not the thirty before them, mistake luck for merit. A search of ranges replaces an earlier
-    one within them of no more settings; a list of learning rates does not, because it may be
-    chosen by the results. Runs under another protocol are left to B08.
+    but not the thirty before them, mistake luck for merit. A search over ranges replaces an earlier
+    search that lies within them and has no more settings; a list of learning rates does not,
+    because the results may have suggested it. B08 covers runs under another protocol.
 
     Source: Dodge et al. 2019 (Show Your Work); Sivaprasad et al. 2020.
     Example: 27 runs of adam, with 9 settings, were trained and then removed from the study.
@@ -116,8 +116,9 @@ def unknown_provenance(context: Context) -> Iterator[Observation]:
 
 @audit_rule("G03", Severity.ADVICE, "curves are smoothed")
 def smoothed_curves(context: Context) -> Iterator[Observation]:
-    """Curves with more evaluations than fit are drawn as means of windows. This hides peaks and
-    makes every optimizer look steady. Captions must say so, as those of the report do.
+    """Curves with more evaluations than fit into the figure are drawn as means over windows. This
+    hides peaks and makes every optimizer look steady. Captions must say so, as those of the report
+    do.
 
     Source: standard practice.
     Example: test accuracy was evaluated 900 times and is drawn as means of 5 evaluations.

@@ -255,8 +255,8 @@ def _failing(
 
 @audit_rule("E16", Severity.WARNING, "precision or device differ between runs")
 def flags_differ(context: Context) -> Iterator[Observation]:
-    """Products in TF32 or bfloat16 have a thousandth of the precision of float32, and devices round
-    differently. Small gaps between optimizers may be gaps between number formats.
+    """Products in TF32 or bfloat16 are at least a thousand times less precise than in float32, and
+    devices round differently. Small gaps between optimizers may be gaps between number formats.
 
     Source: Dahl et al. 2023 (AlgoPerf, one environment); PyTorch notes on numerical accuracy.
     Example: float32_products is high or highest.

@@ -67,9 +67,7 @@ def _evaluations(record: Record) -> int:
     return -(-record.steps // record.spec.evaluate_every)
 
 
-@audit_rule(
-    "B04", Severity.WARNING, "settings were chosen by a metric that is not the reported one"
-)
+@audit_rule("B04", Severity.WARNING, "settings were chosen by a metric other than the reported one")
 def another_metric(context: Context) -> Iterator[Observation]:
     """The setting with the best loss is often not the one with the best accuracy. Choosing by one
     and reporting the other shows an optimizer below its best. Metrics that increase with each

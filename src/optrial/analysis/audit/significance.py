@@ -228,8 +228,8 @@ def no_practical_size(context: Context) -> Iterator[Observation]:
 @audit_rule("D15", Severity.ADVICE, "the best optimizers are undecided")
 def undecided(context: Context) -> Iterator[Observation]:
     """If paired tests show no difference between the best optimizers, their order in a table may be
-    chance, and so are decimals finer than the interval. Studies with too few seeds for any
-    difference are left to D02.
+    chance, and so are decimals finer than the interval. D02 covers studies with too few seeds for
+    any difference.
 
     Source: Agarwal et al. 2021; Demsar 2006 (groups that are not significantly different).
     Example: adam and nadam are undecided on test accuracy, known to within 0.12 points.

@@ -350,10 +350,10 @@ def _imitation(context: Context, problem: ProblemView, general: OptimizerRuns, n
 
 @audit_rule("A08", Severity.WARNING, "the learning-rate grid is coarse around the best value")
 def coarse_grid(context: Context) -> Iterator[Observation]:
-    """If neighbouring learning rates differ by a factor of ten, the best of them can be three times
-    too large or too small, by chance more so for one optimizer than for another. Fewer than five
-    trials are left to A05; searches that draw from a range are judged by their number of trials
-    alone.
+    """If neighbouring learning rates differ by a factor of ten, the best of them can be too large
+    or too small by a factor of three, and by chance more so for one optimizer than for another. A05
+    covers grids of fewer than five trials; searches that draw from a range are judged by their
+    number of trials alone.
 
     Source: Wilson et al. 2017; Deep Learning Tuning Playbook.
     Example: neighbouring learning rates around the best differ by a factor of 10 (adam).

@@ -276,7 +276,7 @@ def agrees_with_original(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             f"argument {name}",
             Kind.FAULT,
-            (f"ignores {name}" if is_ignored else f"takes other steps with {name}={value!r}")
+            (f"ignores {name}" if is_ignored else f"takes different steps with {name}={value!r}")
             + f": torch.optim.{original.__name__} does not",
             tensor=tensor_text(result[0], actual[result[0]]),
             term=name,

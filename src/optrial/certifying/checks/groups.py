@@ -207,7 +207,7 @@ def adds_groups(subject: Subject) -> Iterator[Finding]:
             script.add(f"c.grad = {label}.grad.clone()", "alone.step()")
     script.add(f"assert torch.allclose({label}, c, rtol=1e-12, atol=0), ({label}, c)")
     what = "starts the new group" if label == "b" else "continues the first group"
-    moves = f"{what} with other steps than alone after add_param_group"
+    moves = f"{what} with different steps than alone after add_param_group"
     is_still = torch.equal(parameters[label], tiny.start[label])
     cause = ": the step count is shared" if _counts_per_group(subject) and not is_still else ""
     if is_lost and label == "a":
@@ -291,7 +291,7 @@ def _change(subject: Subject, draw: Draw, name: str) -> Iterator[Finding]:
     sentence = (
         f"reads {name} once: changing it in param_groups has no effect on later steps"
         if has_no_effect
-        else f"takes other steps than its rule after {name} was changed in param_groups"
+        else f"takes different steps from its rule after {name} was changed in param_groups"
     )
     first = first_of(result) if result else None
     kind = Kind.CONVENTION if is_known and has_no_effect else Kind.FAULT
@@ -352,7 +352,7 @@ def follows_schedulers(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "schedulers",
         Kind.FAULT,
-        "takes other steps with a scheduler than with the same learning rates set by hand",
+        "takes different steps with a scheduler than with the same learning rates set by hand",
         tensor=tensor_text(result[0], scheduled[result[0]]),
         difference=result[1],
         reproducer=script.text,

@@ -59,7 +59,7 @@ def is_deterministic(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "determinism",
         Kind.FAULT,
-        "takes other steps in a second training with the same gradients: it draws random numbers "
+        "takes different steps when trained again with the same gradients: it draws random numbers "
         "or keeps state outside the object",
         reproducer=script.text,
     )
@@ -301,7 +301,7 @@ def calls_closure_once(subject: Subject) -> Iterator[Finding]:
     if not problem and calls != 3:
         problem = f"calls the closure {calls / 3:g} times per step"
     elif not problem and not enabled:
-        problem = "calls the closure with gradients disabled, so that backward() in it fails"
+        problem = "calls the closure with gradients disabled, so backward() in it fails"
     elif not problem and not all(value is not None and float(value) == 2.5 for value in returned):
         problem = "does not return the loss of the closure"
     elif not problem and first_apart(parameters, plain, EQUAL):
@@ -379,7 +379,7 @@ def keeps_tensors_in_place(subject: Subject) -> Iterator[Finding]:
         step_with(optimizer, parameters, gradients)
     for label, parameter in parameters.items():
         problems = {
-            "moves the weights to other memory, so that views of them are stale": (
+            "moves the weights to other memory, so views of them are stale": (
                 parameter.data_ptr() != pointers[label]
             ),
             "changes the type of the weights": parameter.dtype != torch.float64,
@@ -414,11 +414,11 @@ def maximizes(subject: Subject) -> Iterator[Finding]:
             problem = "ignores maximize=True"
         elif decayed:
             problem = (
-                "takes other steps with maximize=True than with negated gradients if there is "
+                "takes different steps with maximize=True than with negated gradients if there is "
                 "weight decay: the sign of the decay changes too"
             )
         else:
-            problem = "takes other steps with maximize=True than with negated gradients"
+            problem = "takes different steps with maximize=True than with negated gradients"
         script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
         script.add(f"up = {script.call('[a]', {**arguments, 'maximize': True})}")
         script.add(f"down = {script.call('[b]', arguments)}")

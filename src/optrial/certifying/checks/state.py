@@ -286,8 +286,8 @@ def keeps_state_apart(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "state",
         Kind.FAULT,
-        "takes other steps for a parameter beside another one of the same shape than alone, as if "
-        "they shared a state",
+        "takes different steps for a parameter beside another one of the same shape than alone, "
+        "as if they shared a state",
         tensor=tensor_text(result[0], alone[result[0]]),
         difference=result[1],
         reproducer=script.text,

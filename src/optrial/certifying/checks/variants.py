@@ -63,7 +63,7 @@ def agrees_with_variants(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 f"variant {' and '.join(variant)}",
                 Kind.CONVENTION if is_rounding else Kind.FAULT,
-                f"takes other steps with {text} than without"
+                f"takes different steps with {text} than without"
                 + "".join(f" if {key}={value!r}" for key, value in further.items())
                 + (": it rounds to a narrower type at other places" if is_rounding else ""),
                 tensor=tensor_text(result[0], plain[result[0]]),
@@ -186,7 +186,7 @@ def accepts_tensor_rates(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "learning rate as a tensor",
         Kind.FAULT,
-        "takes other steps if lr is a tensor than if it is the same number",
+        "takes different steps if lr is a tensor than if it is the same number",
         tensor=tensor_text(result[0], plain[result[0]]),
         difference=result[1],
         reproducer=script.text,
@@ -260,7 +260,7 @@ def agrees_when_compiled(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "compiled",
         Kind.FAULT,
-        "takes other steps under torch.compile than without",
+        "takes different steps under torch.compile than without",
         tensor=tensor_text(result[0], plain[result[0]]),
         difference=result[1],
         reproducer=script.text,
@@ -303,7 +303,7 @@ def treats_sparse_gradients(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 "sparse gradients",
                 Kind.FAULT if step == 1 else Kind.CONVENTION,
-                "takes other steps with sparse gradients than with the same dense ones"
+                "takes different steps with sparse gradients than with the same dense ones"
                 + ("" if step == 1 else ": it leaves rows without a gradient alone"),
                 step=step,
                 tensor=tensor_text("a", dense["a"]),
@@ -355,7 +355,7 @@ def treats_complex_weights(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "complex weights",
         Kind.CONVENTION,
-        "updates complex weights in another way than their real and imaginary parts",
+        "updates complex weights differently from their real and imaginary parts",
         reproducer=script.text,
     )
 

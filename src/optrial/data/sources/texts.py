@@ -224,7 +224,7 @@ def _by_own_tokenizer(
         whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
         if not whole or not 1 <= size <= MOST_TOKENS:
             raise DataError(
-                f"{place} has {attribute} {shown(size)}, which is no number of tokens from 1 to "
+                f"{place} has {attribute} {shown(size)}, which is not a number of tokens from 1 to "
                 f"{MOST_TOKENS:,}; give vocabulary: {largest + 1} or more"
             )
     known = (request.arguments.vocabulary, *map(int, sizes.values()), largest + 1)

@@ -41,7 +41,9 @@ about 55 s with nine rules, 90 s for a transformer of two layers."""
 _FASTER = 0.97  # share of the time below which a width or a library of products is chosen
 _COMPILED_SHARE = 0.5  # of the time of an eager step, on MLPs; a guess until it is measured
 _COMPILED_ALONE = 0.9  # the same for a run by itself, whose update alone is compiled
-_NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
+_NO_COMPILER = (
+    "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but correct"
+)
 
 
 @dataclass(frozen=True)

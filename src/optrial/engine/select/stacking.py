@@ -70,7 +70,7 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
         scale += 1e-3 * _norm(weights[name] for name in names)  # weights are rounded
         difference = _norm(change[name] - expected[name] for name in names)
         if difference > _SAME_GRADIENT[first.precision] * scale:
-            return "in a stack its gradients differ from those of a run by itself"
+            return "in a stack its gradients differ from those of a run on its own"
     return ""
 
 
@@ -86,7 +86,7 @@ def _why_types_differ(model: nn.Module) -> str:
 
 
 def _why_rules_differ(runs: Sequence[RunSpec]) -> str:
-    """Return the reason if a user-defined rule takes other steps in a stack; else "".
+    """Return the reason if a user-defined rule takes different steps in a stack; else "".
 
     Three of its settings are tried; if there are fewer, smaller learning rates are added.
     """
@@ -105,7 +105,7 @@ def _why_rules_differ(runs: Sequence[RunSpec]) -> str:
         except USER_CODE_ERRORS as error:
             return reason_of(error)
         if differs:
-            return f"'{name}' takes other steps for several runs at once than for one"
+            return f"'{name}' takes different steps for several runs at once than for one"
     return ""
 
 
@@ -120,7 +120,7 @@ def _why_losses_differ(stacked: Floats, alone: Floats) -> str:
     if not np.isfinite(alone[0]).all():
         return "its first loss is not finite, which leaves nothing to compare a stack with"
     if not np.allclose(stacked, alone, rtol=_SAME_LOSS, equal_nan=True):
-        return "in a stack its numbers differ from those of a run by itself"
+        return "in a stack its numbers differ from those of a run on its own"
     return ""
 
 

@@ -196,7 +196,7 @@ def _not_built_anew(model: nn.Module, problem: TrialProblem, device: str) -> str
         return ""
     names = _shared(model, problem.build_model(device))
     return names and (
-        f"returns the same {names} in every call, so that a run would start where another one "
+        f"returns the same {names} in every call, so a run would start where another one "
         "ended; build everything within the function, or use copy.deepcopy there"
     )
 

@@ -19,7 +19,7 @@ from optrial.models.trial.problem import TrialProblem, error_text
 __all__ = ["function_problems", "loss_with_parameters", "model_path"]
 
 _REMEMBERS = (
-    "keeps state between calls, so that its values would depend on earlier runs; compute them from "
+    "keeps state between calls, so its values would depend on earlier runs; compute them from "
     "outputs and targets alone"
 )
 

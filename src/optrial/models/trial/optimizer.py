@@ -206,7 +206,7 @@ def _trial(
             built = optimizer.build(named)
             closure = optimizer.closure or needs_closure(built)
             if closure and not optimizer.alone:
-                reason = "its step needs a closure, which goes with one class for all parameters"
+                reason = "its step needs a closure, which needs one class for all parameters"
                 raise TypeError(reason)
             for step in range(1, _MOST_STEPS + 1):
                 if step > _STEPS and not _unchanged(model, before):
