@@ -89,7 +89,7 @@ class Callback:
     def on_hang(self, reason: str) -> None:
         """Called when a step exceeds `timeout` and cannot be interrupted, from another thread.
 
-        Everything is stored; the process trains no further unless the step ends after all.
+        Everything is stored; training continues only if the step ends after all.
 
         Args:
             reason: the step, its runs and its place in the code.

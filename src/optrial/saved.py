@@ -89,7 +89,7 @@ def saved_predictions(
 
     Raises:
         StoreError: no weights are saved, the code or the data of a run has changed, the code raises
-            an error, or targets are no classes.
+            an error, or targets are not classes.
         DataError: the dataset has no such split.
     """
     records = {record.run_id: record for record in store.runs()}

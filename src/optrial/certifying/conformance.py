@@ -43,9 +43,9 @@ def certify(
 ) -> Certificate:
     """Check an optimizer against the rule that it should compute.
 
-    It takes drawn trainings of a few steps, side by side with the rule in float64, over
-    hyperparameters, shapes and gradients; and it checks what every optimizer promises: groups,
-    ``state_dict``, closures, variants, types.
+    Short trainings with randomly drawn hyperparameters, shapes and gradients run side by side with
+    the rule in float64. Further checks test what every optimizer promises: groups, ``state_dict``,
+    closures, variants, types.
 
         certificate = optrial.certify("torch.optim:Adam")
         print(certificate.verdict, certificate.findings)

@@ -111,7 +111,7 @@ class Certificate:
             case Verdict.CONFORMS:
                 return f"{self.target} conforms to {against}."
             case Verdict.CONVENTIONS:
-                return f"{self.target} conforms to {against}, with other conventions."
+                return f"{self.target} conforms to {against}, with different conventions."
             case Verdict.DIFFERS:
                 whole = f" from {against}" if against else " from what optimizers promise"
                 return f"{self.target} differs{whole}."

@@ -163,7 +163,7 @@ class ProblemEntry(_Frozen):
         if not isinstance(raw, dict) or "function" not in raw:
             return raw
         if beside := {"dataset", "model", "loss"} & set(raw):
-            raise ValueError(f"function stands for {sorted(beside)[0]} too; give one of them")
+            raise ValueError(f"function also sets {sorted(beside)[0]}; give only one of them")
         of_data = {name: raw[name] for name in _NOISE_KEYS if name in raw}
         of_model = {name: v for name, v in raw.items() if name not in FUNCTION_KEYS}
         return {

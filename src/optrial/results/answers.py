@@ -140,7 +140,7 @@ class Answers(SavedWeights):
         """Compare two optimizers by their chosen settings, over the seeds that both have.
 
         The comparison is one of all pairs of the study, and corrected for their number, as in the
-        report. A question asked before the runs belongs into `claims`, which are corrected for the
+        report. A question asked before the runs belongs in `claims`, which are corrected for the
         number of claims only.
 
         `optrial.analysis.statistics.sentence` puts the result into words.

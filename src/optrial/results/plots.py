@@ -189,7 +189,7 @@ class Plots(Targets):
     def plot_profiles(
         self, metric: str | None = None, value: float | None = None, axes: Axes | None = None
     ) -> Axes:
-        """Draw on which share of the problems each optimizer is close to the fastest.
+        """Draw the share of problems on which each optimizer is close to the fastest.
 
         Costs are median steps to a target. Returns the axes.
 

@@ -28,8 +28,8 @@ class Targets(Reading):
     def targets(self) -> pd.DataFrame:
         """Return the time to each target of the study: one row per target and optimizer.
 
-        Targets are those of the key `targets` and of claims. Medians over seeds are estimated by
-        Kaplan and Meier, so that runs that never arrive count: infinite if fewer than half did.
+        Targets are those of the key `targets` and of claims. Medians over seeds are Kaplan-Meier
+        estimates, which count runs that never arrive; a median is infinite if fewer than half did.
         Seconds are missing where runs were trained in stacks.
         """
         return targets_frame(self.view())

@@ -65,7 +65,7 @@ class SavedWeights(Reading):
 
         Raises:
             StoreError: no weights were saved, the code or the data of a run has changed, the
-                targets are no classes, or there is no such problem.
+                targets are not classes, or there is no such problem.
         """
         import pandas as pd  # heavy  # noqa: PLC0415
 

@@ -108,7 +108,7 @@ class Study:
         evaluate: when the model is evaluated and on which splits; by default every epoch, on every
             split but the training split.
         seeds: number of seeds, or a list of them; each optimizer runs with each seed.
-        folds: cross-validation with so many folds; every optimizer and seed runs on each.
+        folds: cross-validation with this many folds; every optimizer and seed runs on each.
         tune: choose each optimizer's setting in trials before it runs with `seeds`.
         targets: values of metrics to reach, such as {"validation_accuracy": 0.95}; the steps and
             seconds to each are reported.
@@ -118,8 +118,8 @@ class Study:
             (the plain PyTorch loop); "numpy" trains MLPs by hand-written backpropagation.
         compile: whether the stacked engine compiles its step; "auto" if that saves time.
         precision: floating-point type of the computation.
-        rng: "streams" keys every draw by seed, step and purpose, alike in all engines; "script"
-            uses one global generator, as an ordinary script does.
+        rng: "streams" keys every draw by seed, step and purpose, in the same way in all engines;
+            "script" uses one global generator, as an ordinary script does.
         sampling: "epoch" draws each sample once per epoch; or "with_replacement".
         shuffle: whether each epoch has a new order.
         drop_last: whether to drop a smaller last batch of an epoch.
@@ -129,7 +129,7 @@ class Study:
         threads: CPU threads of the training, for numbers that are equal to the last digit.
         timeout: seconds after which a run ends with an error; not part of its id.
         save: keep each run's weights: "final", or "best" by the selecting validation metric.
-        early_stopping: ends a run when validation has not improved for so many evaluations.
+        early_stopping: ends a run when validation has not improved for a number of evaluations.
         probes: diagnostics measured during training, such as ["gradient_norm"].
         trackers: services that show runs while they train: "tensorboard", "wandb", "mlflow".
         reported: published results, ``{metric: {optimizer: value}}``.
@@ -252,14 +252,14 @@ class Study:
     def from_store(cls, location: str | Path, trust: Iterable[str | Path] | Trust = ()) -> Study:
         """Read the study that a store holds, to train the runs that are planned there.
 
-        `run` refuses to train it where code or data differ from those it was planned with.
+        `run` refuses to train it if code or data differ from those it was planned with.
 
         Args:
             location: a folder or a ``postgresql://`` URL.
             trust: see `from_file`.
 
         Raises:
-            StudyError: the study cannot be read, or names code that is not here.
+            StudyError: the study cannot be read, or names code that is not available here.
             StoreError: the store cannot be read, or holds no study.
         """
         with Store.open(location) as store:
@@ -348,7 +348,7 @@ class Study:
     def load_datasets(
         self, data_dir: Path | None = None, progress: Progress | None = None
     ) -> dict[str, Dataset]:
-        """Load the dataset of each problem, by its name, equal ones once; see `load_data`."""
+        """Load the dataset of each problem, by name, and equal ones only once; see `load_data`."""
         return self._load(self.studies, data_dir, progress)
 
     def _load(
@@ -377,7 +377,7 @@ class Study:
     def plan_on(self, problem: str | None, dataset: Dataset) -> Plan:
         """Return the plan on one problem alone, by default the first; see `plan`.
 
-        Of a cross-validation, it is the plan on the first fold.
+        For a cross-validation, this is the plan on the first fold.
         """
         studies = self.studies.only(problem)
         one_fold = replace(dataset, folds=())
@@ -490,7 +490,7 @@ class Study:
         device: str = "auto",
         problem: str | None = None,
     ) -> LrRange:
-        """Train each optimizer while its learning rate grows, on one problem, by default the first.
+        """Train each optimizer on one problem, by default the first, while its learning rate grows.
 
         See `optrial.lr_range.measure.measure_lr_range`, which documents the other arguments.
 

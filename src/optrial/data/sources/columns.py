@@ -373,8 +373,8 @@ def _leaks(features: pd.DataFrame, targets: pd.DataFrame) -> Iterator[str]:
                 pd.factorize(column)[0], wanted
             ):
                 yield (
-                    f"'{name}' gives the target '{target}' away: each has one value for one value "
-                    f"of the other; drop: [{name}] leaves it out"
+                    f"'{name}' gives the target '{target}' away: each value of one goes with a "
+                    f"single value of the other; drop: [{name}] leaves it out"
                 )
 
 
