@@ -52,6 +52,23 @@ def test_data_is_not_counted(precision: str) -> None:
     with memory_meter(dataset, "cpu") as measure:
         small, large = (measure("reference", run) for run in plan.runs)
     assert max(small, large) <= RESIDENT_MEMORY * 4 * samples * features
+    assert large > small
+
+
+@pytest.mark.slow  # a process that loads PyTorch
+def test_a_batch_is_counted_though_memory_was_freed_before() -> None:
+    samples, sizes = 20_000, (16, 2_000)
+    plan, dataset = small_plan(
+        problem={
+            "dataset": {"name": "tests.timing.test_memory:large", "samples": samples},
+            "model": {"kind": "mlp", "hidden": [8]},
+        },
+        batch_size=list(sizes),
+    )
+    with memory_meter(dataset, "cpu") as measure:
+        small, large = (measure("reference", run) for run in plan.runs)
+    batch = 4 * 1_000 * (sizes[1] - sizes[0])
+    assert (1 - RESIDENT_MEMORY) * batch <= large - small <= 5 * batch
 
 
 def large(samples: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -20,7 +20,7 @@ import torch
 
 from optrial.data import Dataset
 from optrial.data.dataset import Split
-from optrial.engine import Engines, process_for
+from optrial.engine import Engines, process_for, return_freed_memory
 from optrial.models import resolve_model
 from optrial.rules import RULES
 from optrial.spec import RunSpec
@@ -84,6 +84,7 @@ def _resident_memory(engine: str, spec: RunSpec) -> int:
     engines = Engines(dataset, spec.precision, device)
     engines.load_data(spec)
     _train_something_small(engine, spec, device)
+    return_freed_memory()  # training would reuse it, and it would not be counted
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak on Linux
     before = _peak_resident()
