@@ -152,8 +152,8 @@ def test_run_that_kills_every_process_is_an_error_and_is_tried_again(
         (record,) = store.runs()
         assert record.status is Status.ERROR
         assert "2 processes died while they trained this run" in record.reason
-        assert "needs about" in record.reason
-        assert "batch_size" in record.reason
+        assert "; it only needs about" in record.reason
+        assert record.reason.endswith("; if they were killed from outside, run the study again")
     results, _ = run_here(tmp_path, seeds=1)  # the cause is gone
     with results:
         assert {record.status for record in results.records} == {Status.DONE}

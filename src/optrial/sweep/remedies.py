@@ -8,12 +8,15 @@ from typing import TypeAlias
 
 from optrial.attempts import Attempt, Attempts
 from optrial.executors import Died, Failure
+from optrial.memory import shortage
 from optrial.records import Record
 from optrial.spec import RunFacts, StackId
 from optrial.sweep.needs import Needs
 from optrial.sweep.queue import Active
 
 __all__ = ["Again", "GiveUp", "Halve", "Remedies", "Remedy"]
+
+_ENDED = "if they were killed from outside, run the study again"
 
 
 @dataclass(frozen=True)
@@ -153,12 +156,15 @@ class Remedies:
         count, specs = len(records), [record.spec for record in records]
         limit = self._needs.limit(specs)
         repeated = attempt.deaths > self._retries
+        exhausted = attempt.exhausted_memory(self._needs.memory(specs), limit)
         if count == 1 and repeated:
             deaths = f"{attempt.deaths} processes died while they trained this run"
             cause = f" ({attempt.cause})" if attempt.cause else ""
-            return GiveUp(f"{deaths}{cause}; {self._needs.text('it', specs)}")
+            need = shortage(self._needs.memory(specs), limit)
+            why = self._needs.text("it", specs) if exhausted else f"it only {need}; {_ENDED}"
+            return GiveUp(f"{deaths}{cause}; {why}")
         died = _death(attempt, count)
-        if count > 1 and (repeated or attempt.exhausted_memory(self._needs.memory(specs), limit)):
+        if count > 1 and (repeated or exhausted):
             return Halve(stack.engine, f"{died}; continuing with fewer at a time ({limit})")
         return Again(f"{died}; trying {'this run' if count == 1 else 'these runs'} again")
 
