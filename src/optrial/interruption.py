@@ -54,7 +54,8 @@ def stop_on_signal(tell: Callable[[int, bool], object] | None = None) -> Iterato
 
     A thread reads the signals, so that they are acknowledged while the main thread computes.
     Outside the main thread, nothing changes. A signal that the process ignores, as SIGHUP below
-    `nohup`, stays ignored.
+    `nohup`, stays ignored. SIGINT does not, because a shell makes every command that it starts in
+    the background ignore it.
 
     Args:
         tell: called in that thread, with each signal and whether it is a further one; by default,
@@ -81,7 +82,7 @@ def stop_on_signal(tell: Callable[[int, bool], object] | None = None) -> Iterato
     with nullcontext() if within and tell is None else _signals_read(asked), _ignored() as ignored:
         try:
             for number, handler in earlier.items():
-                if handler is not signal.SIG_IGN:
+                if number == signal.SIGINT or handler is not signal.SIG_IGN:
                     signal.signal(number, stop.handle)
             yield stop
             if ignored:
