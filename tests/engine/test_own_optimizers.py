@@ -142,7 +142,7 @@ def test_a_closure_that_is_called_first_costs_no_pass_and_moves_no_average() -> 
         ({"torch": "torch.optim:Adam", "lr": [0.1, -1]}, "torch", "with lr=-1: ValueError"),
         ({"torch": "torch.optim:LBFGS", "clip": "a"}, "clip.norm", "must be"),
         ({"rule_factory": f"{HERE}:rule_of_two"}, "rule_factory", "failed in step 2: KeyError"),
-        ({"rule_factory": f"{HERE}:rule_of_sums"}, "rule_factory", "the shape"),
+        ({"rule_factory": f"{HERE}:rule_of_sums"}, "rule_factory", "of shape"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_one_error(entry: dict[str, Any], path: str, says: str) -> None:
