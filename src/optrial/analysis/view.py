@@ -152,8 +152,8 @@ class ProblemView:
             contender for optimizer in self.optimizers for contender in optimizer.contenders
         )
 
-    def without_another(self, contenders: Collection[str]) -> bool:
-        """Return whether these are all settings of some optimizer that are compared.
+    def covers_an_optimizer(self, contenders: Collection[str]) -> bool:
+        """Return whether these include every compared setting of an optimizer.
 
         Args:
             contenders: names of contenders.

@@ -58,7 +58,7 @@ def constant_answers(context: Context) -> Iterator[Observation]:
         if constant:
             runs = [record for records in constant.values() for record in records]
             done = sum(contender.count(Status.DONE) for contender in problem.contenders)
-            severity = Severity.WARNING if problem.without_another(constant) else Severity.ADVICE
+            severity = None if problem.covers_an_optimizer(constant) else Severity.ADVICE
             first = next(iter(constant.values()))[0]
             yield Observation(
                 f"{_counts(problem, constant)}: {_beside_constant(first, context.directions)}",
@@ -172,7 +172,7 @@ def loss_stands_still(context: Context) -> Iterator[Observation]:
                 context.rerun(
                     "try other learning rates, another initialization or longer training", every
                 ),
-                None if problem.without_another(still) else Severity.ADVICE,
+                None if problem.covers_an_optimizer(still) else Severity.ADVICE,
             )
 
 

@@ -227,7 +227,7 @@ def _leads_by_finished(context: Context, problem: ProblemView) -> Iterator[Obser
         return
     leader = _leader(contenders, metric, context.directions.better(metric))
     misleads = len(contenders) > 1 and diverged.get(leader, 0) > min(diverged.values())
-    hopeless = problem.without_another(
+    hopeless = problem.covers_an_optimizer(
         [c.name for c in failing if diverged[c.name] == len(c.records)]
     )
     counts = names(
