@@ -16,7 +16,7 @@ _TIMES = "seconds"
 def with_published(
     keys: Mapping[str, Any], change: Callable[[Mapping[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the changed keys of a study; final published values stay at the budget they are of.
+    """Return changed keys of a study; final published values keep the budget stated with them.
 
     If `change` gives a problem another budget, values of `reported` without an epoch or step get
     the last one of the budget that was stated beside them. Of a budget in another unit, they are
