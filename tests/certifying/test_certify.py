@@ -22,14 +22,18 @@ import optrial
 from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate
 from optrial.certifying.checks import arguments
 from optrial.certifying.edits import single_edits
+from optrial.certifying.explanation import explain
 from optrial.certifying.rule_certificate import equations_are_the_update
 from optrial.certifying.text import badge, certificate_text
 from optrial.cli.certify import _arguments as arguments_of
 from optrial.cli.certify import _text as text_of
 from optrial.errors import StudyError
 from optrial.replay.binding import bindings_of
-from optrial.replay.draws import Setting, drawn_setting
+from optrial.replay.comparison import departures
+from optrial.replay.draws import Draw, Setting, drawn_setting
 from optrial.replay.equations import program_of
+from optrial.replay.reference import replay
+from optrial.replay.target import Target, train
 from optrial.rules import RULES, Rule
 from tests.certifying.faults import FAULTS, OF_PYTORCH, SOURCES, Fault, planted
 
@@ -399,6 +403,29 @@ def test_a_rule_of_ones_own() -> None:
 def test_rounding_that_decay_feeds_back_is_no_fault(seed: int) -> None:
     certificate = optrial.certify("torch.optim:Adamax", seed=seed)
     assert certificate.verdict is Verdict.CONFORMS, lines(certificate)
+
+
+class Faster(torch.optim.RMSprop):
+    """RMSProp with a learning rate that is 1 % too large."""
+
+    def __init__(self, params: Any, lr: float = 1e-2, **others: Any) -> None:
+        super().__init__(params, 1.01 * lr, **others)
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), [(torch.optim.RMSprop, 0), (Faster, 1)])
+def test_a_variance_that_cancels_hides_rounding_alone(optimizer: Any, expected: int) -> None:
+    target = Target(optimizer.__name__, optimizer, {})
+    rule = RULES["rmsprop"]
+    values = {"lr": 0.01, "rho": 0.05, "eps": 1e-9, "momentum": 0.0, "centered": True}
+    names = {"lr": 0.01, "alpha": 0.9, "eps": 1e-8, "momentum": 0.0, "centered": False}
+    (binding,) = bindings_of([rule], {**names, "weight_decay": 0.0})
+    start = {"w": torch.tensor([0.3, 0.7, 1.1], dtype=torch.float64)}
+    gradients = [{"w": start["w"] * (1 + 1e-6 * (-1) ** step)} for step in range(6)]
+    draw = Draw(start, gradients, Setting(values))
+    path = train(target, binding, draw)
+    assert departures(draw, path, replay(rule, draw))
+    cases, _ = explain(target, binding, lambda given: replay(rule, given), [draw])
+    assert len([case for case in cases if case.departing()]) == expected
 
 
 def test_a_difference_without_bounds_is_null_in_json() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,16 @@ from torch import Tensor
 
 from optrial.rules import Hyperparameter, Rule
 
-__all__ = ["SHAPES", "Draw", "Gradients", "Setting", "drawn", "drawn_setting", "tensor_text"]
+__all__ = [
+    "SHAPES",
+    "Draw",
+    "Gradients",
+    "Setting",
+    "drawn",
+    "drawn_setting",
+    "perturbed",
+    "tensor_text",
+]
 
 Gradients = Mapping[str, Tensor | None]
 """Name of a tensor -> its gradient at one step; None if it has none."""
@@ -81,6 +90,21 @@ class Draw:
             current = self.changes.get(step, current)
             settings.append(current)
         return settings
+
+
+def perturbed(draw: Draw) -> Draw:
+    """Return a training whose gradients differ in their last bit, at random up or down."""
+    random = np.random.default_rng(0)
+    gradients = [
+        {name: None if given is None else _nudged(given, random) for name, given in by_name.items()}
+        for by_name in draw.gradients
+    ]
+    return replace(draw, gradients=gradients)
+
+
+def _nudged(gradient: Tensor, random: Generator) -> Tensor:
+    signs = torch.tensor(random.choice([-1.0, 1.0], tuple(gradient.shape)))
+    return gradient * (1 + signs * torch.finfo(gradient.dtype).eps)
 
 
 def tensor_text(label: str, tensor: Tensor) -> str:
