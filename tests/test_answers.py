@@ -85,10 +85,17 @@ def test_without_a_validation_split_nothing_is_recommended(tmp_path: Path) -> No
             results.recommendation()
 
 
+def test_where_every_run_diverged_the_validation_split_is_still_known(tmp_path: Path) -> None:
+    keys = small_keys(optimizers=[{"rule": "sgd", "lr": [1e30, 1e31]}], evaluate=EVALUATE)
+    with Study(**keys).run(tmp_path) as results:
+        assert results.view().select == "validation_accuracy"
+        assert "B01" not in {finding.rule for finding in results.audit().findings}
+
+
 def test_nothing_is_best_where_every_run_diverged(tmp_path: Path) -> None:
     keys = small_keys(optimizers=[{"rule": "sgd", "lr": 1e30}], seeds=2)
     with Study(**keys).run(tmp_path) as results:
-        with pytest.raises(StoreError, match=r"no optimizer is best\. Every run so far diverged"):
+        with pytest.raises(StoreError, match=r"no optimizer is best\. Every run diverged"):
             results.best()
         assert "diverged" in shown(results)
 

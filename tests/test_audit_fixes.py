@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,6 +237,15 @@ def test_a_wider_range_has_plain_ends() -> None:
     assert wider == {"log": [8.46e-06, 0.0846]}
 
 
+@pytest.mark.parametrize(("ratio", "parts"), [(2, 2), (10, 2), (13, 3), (32, 3), (1000, 6)])
+def test_values_in_between_leave_no_step_coarse(ratio: int, parts: int) -> None:
+    rates = [0.001, 0.001 * ratio]
+    assert grids.parts_between(rates) == parts
+    finer = grids.refined(rates, rates, parts)
+    assert len(finer) == parts + 1
+    assert all(high <= 1.01 * grids.COARSE * low for low, high in pairwise(finer))
+
+
 def test_unequal_lengths_of_two_studies_in_one_table(tmp_path: Path) -> None:
     """One study trains all for as long; its table can hold runs of two, or of other software."""
     short, long = (
@@ -325,6 +335,30 @@ BAD: Mapping[str, Mapping[str, Any]] = {
         "optimizers": [
             {"rule": "sgd", "lr": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]},
             {"rule": "adam", "lr": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]},
+        ],
+    },
+    "very coarse grids": {
+        "seeds": 6,
+        "optimizers": [
+            {"rule": "sgd", "lr": [1e-5, 3e-4, 1e-2, 0.3, 1.0]},
+            {"rule": "adam", "lr": [1e-6, 1e-4, 1e-2, 0.03, 1.0]},
+        ],
+    },
+    "a claim on the loss of a grid without a validation split": {
+        "seeds": 6,
+        "evaluate": {"every": {"steps": 20}},
+        "optimizers": [
+            {"rule": "sgd", "lr": [0.1, 0.3, 1.0, 3.0, 10.0]},
+            {"rule": "adam", "lr": [0.003, 0.01, 0.03, 0.1, 0.3]},
+        ],
+        "claims": CLAIMS,
+    },
+    "coarse grids without a validation split": {
+        "seeds": 6,
+        "evaluate": {"every": {"steps": 20}, "on": ["test"]},
+        "optimizers": [
+            {"rule": "sgd", "lr": [1e-3, 1e-2, 1e-1, 1.0, 10.0]},
+            {"rule": "adam", "lr": [1e-4, 1e-3, 1e-2, 1e-1, 1.0]},
         ],
     },
     "lower is better": {

@@ -422,6 +422,15 @@ def test_rates_that_do_as_well_are_listed() -> None:
         0.1, 0.1, 0.1, Interval(0.0, 0.0, 0.0, 0.95), open_low=False, open_high=False
     )
     assert range_text(narrow) == "only 0.1"
+    assert range_text(replace(narrow, open_low=True)) == "≤ 0.1"
+    assert range_text(replace(narrow, open_high=True)) == "≥ 0.1"
+
+
+def test_the_summary_says_that_settings_with_failed_runs_come_last() -> None:
+    said = "Settings with failed runs come last."
+    records = made_up_records(["adam"], (0.01, 0.1), 2, diverged=(3,))
+    assert said in section(page_of(records), "summary").text
+    assert said not in section(page_of(made_up_records(["adam"], (0.01, 0.1), 2)), "summary").text
 
 
 def test_the_best_of_several_trials_is_drawn() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
@@ -79,6 +80,9 @@ def test_note_says_what_the_table_does_not() -> None:
     select = "validation_accuracy"
     assert "not tested" in summary_note([summary("adam")], [], select)
     assert "by mean validation accuracy" in summary_note([summary("adam", best=True)], [], select)
+    diverged = [replace(summary("adam"), setting=f"lr={rate}") for rate in (1e30, 1e31)]
+    assert "does not evaluate" in summary_note(diverged, [], None)
+    assert "does not evaluate" not in summary_note(diverged, [], select)
 
 
 def test_accuracies_replace_losses_and_no_other_metric() -> None:

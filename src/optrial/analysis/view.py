@@ -48,9 +48,11 @@ from optrial.spec import (
     TRAINING_SECONDS,
     Direction,
     Directions,
+    MetricName,
     RunFacts,
     Selection,
     Status,
+    metric_label,
     metric_title,
     undeclared,
 )
@@ -234,7 +236,8 @@ class ProblemView:
             return ""
         if None in ended:
             return f"No finished run has a value of {metric_title(self.metric)}"
-        return "Every run so far diverged"
+        so_far = any(record.status not in FINAL for record in self.records)
+        return f"Every run {'so far ' * so_far}diverged"
 
     @cached_property
     def comparisons(self) -> Comparisons | None:
@@ -426,7 +429,7 @@ class StudyView:
     @cached_property
     def selection(self) -> Selection | None:
         """The metric that selects settings; None if only the test split could."""
-        return self.directions.selection(self.metrics)
+        return _selection(self.records, self.directions)
 
     @property
     def select(self) -> str | None:
@@ -462,7 +465,7 @@ class StudyView:
     def _problem(self, name: str, records: Sequence[Record]) -> ProblemView:
         """Return one problem; its own metrics decide which is compared and which selects."""
         recorded = _metrics_of(records)
-        selection = self.directions.selection(recorded)
+        selection = _selection(records, self.directions)
         if any(record.spec.fold for record in records):
             selection = None  # the validation samples of a fold are test samples of others
         metric = self.metric
@@ -598,6 +601,22 @@ class StudyView:
 def _metrics_of(records: Iterable[Record]) -> dict[str, None]:
     """Return the names of the metrics that any run recorded, as keys."""
     return dict.fromkeys(chain.from_iterable(record.metrics for record in records))
+
+
+def _selection(records: Sequence[Record], directions: Directions) -> Selection | None:
+    """Return the metric that selects; before a run has finished, of those to be evaluated."""
+    finished = any(record.status is Status.DONE for record in records)
+    return directions.selection(_metrics_of(records) if finished else _evaluated_metrics(records))
+
+
+def _evaluated_metrics(records: Iterable[Record]) -> set[str]:
+    """Return the names of the metrics that the runs evaluate, if they get that far."""
+    return {
+        str(MetricName.evaluation(label, split))
+        for record in records
+        for split in record.spec.evaluate_on
+        for label in ("loss", *map(metric_label, record.spec.metrics))
+    }
 
 
 def _rung_of(trial: Record, rungs: int) -> str:

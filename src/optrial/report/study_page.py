@@ -63,7 +63,7 @@ from optrial.report.tables import (
     summary_note,
     targets_note,
 )
-from optrial.spec import PROBES, MetricName, Status, setting_text
+from optrial.spec import FAILED, PROBES, MetricName, Status, setting_text
 from optrial.style import COLOURED, MANY, LineStyle
 from optrial.timing import StudyTiming
 from optrial.timing.table import timing_notes
@@ -156,6 +156,12 @@ class ProblemSection:
             return 1 - spread.count / summary.runs, sign * spread.mean
 
         return sorted((s for s in view.summaries if s.setting_id in self.shown), key=place)
+
+    @property
+    def failed_last(self) -> bool:
+        """True if settings with failed runs follow others in the summary table."""
+        failed = {any(status in FAILED for status in s.statuses) for s in self.summaries}
+        return bool(self.metrics) and len(failed) > 1
 
     @property
     def costs(self) -> Rows[Cost]:

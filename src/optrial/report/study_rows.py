@@ -195,9 +195,10 @@ def rate_rows(
 def range_text(entry: RateRange) -> str:
     """Return the learning rates about as good as the best, which is finite: ``0.04 to ≥ 0.4``."""
     low, high = f"{entry.low:.2g}", f"{entry.high:.2g}"
-    if low == high and not (entry.open_low or entry.open_high):
-        return f"only {low}"
-    return f"{'≤ ' * entry.open_low}{low} to {'≥ ' * entry.open_high}{high}"
+    first, last = f"{'≤ ' * entry.open_low}{low}", f"{'≥ ' * entry.open_high}{high}"
+    if low == high and not (entry.open_low and entry.open_high):
+        return first if entry.open_low else last if entry.open_high else f"only {low}"
+    return f"{first} to {last}"
 
 
 def _log10(value: float) -> float:

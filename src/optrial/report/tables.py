@@ -303,7 +303,7 @@ def summary_note(
         lines.append("Tuning has not ended: these are its trials.")
     elif select and any(summary.best for summary in summaries):
         lines.append(f"* the optimizer's best setting by mean {metric_title(select)}.")
-    elif len({s.setting for s in summaries}) > 1:
+    elif not select and len({s.setting for s in summaries}) > 1:
         lines.append(
             "No setting is marked best: the study does not evaluate on a validation split."
         )

@@ -11,6 +11,7 @@ from optrial.analysis.contenders import OptimizerRuns
 from optrial.rules.learning_rates import sensible_rates
 
 SMALLEST_RATIO, LARGEST_RATIO = 1.5, 10.0  # between neighbouring values of an extended grid
+COARSE = 3.5  # ratio of neighbouring learning rates; two per decade are fine enough
 ALIKE = 1.5  # factor by which ratios such as those of 1, 3, 10, 30 may differ
 
 Bounds = tuple[float, float]
@@ -41,10 +42,20 @@ def has_room_above(optimizer: OptimizerRuns) -> bool:
     return not rates or rates[-1] * SMALLEST_RATIO <= sensible_rates(optimizer.rule)[1]
 
 
-def refined(values: Sequence[float], among: Sequence[float]) -> list[float]:
-    """Return the values and the geometric means of all neighbours in `among`."""
-    means = (float(f"{math.sqrt(low * high):.3g}") for low, high in pairwise(among))
-    return sorted({*values, *means})
+def parts_between(values: Sequence[float]) -> int:
+    """Return into how many parts the steps of a grid are divided, so that none is coarse."""
+    widest = max((high / low for low, high in pairwise(values)), default=1.0)
+    return max(2, math.ceil(math.log(widest) / math.log(COARSE)))
+
+
+def refined(values: Sequence[float], among: Sequence[float], parts: int) -> list[float]:
+    """Return the values, and those that divide the steps of `among` into equal ratios."""
+    between = (
+        float(f"{low * (high / low) ** (part / parts):.3g}")
+        for low, high in pairwise(among)
+        for part in range(1, parts)
+    )
+    return sorted({*values, *between})
 
 
 def _wider_range(

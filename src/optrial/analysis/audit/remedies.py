@@ -13,7 +13,7 @@ from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
 from optrial.records import Record
 from optrial.rules.learning_rates import usual_rates, within_sensible
-from optrial.spec import MetricName, Scale, Scales, Status
+from optrial.spec import MetricName, Scale, Scales, Status, ordered_alike
 
 TUNING_SEEDS = 3
 POINTS = 5  # trials needed per tuned hyperparameter, for up to two of them
@@ -25,12 +25,18 @@ SCALE_FREE_LOSSES = ("cross_entropy", "focal", "poisson", "mean_output")
 
 
 def validation_remedy(context: Context) -> Remedy:
-    """Return the remedy of a validation split; every run is trained again on the rest."""
+    """Return the remedy of a validation split; every run is trained again on the rest.
+
+    A grid without `tune` chooses by accuracy, or else by loss. Where another metric is reported, it
+    is tuned by that.
+    """
     settings: dict[str, Any] = {"evaluate.on": ["validation", "test"]}
     select = MetricName.parse(context.select or "")
+    action = "evaluate on a validation split, and choose on it"
     if select.split == "test":
         settings["tune.select"] = str(MetricName(select.label, "validation"))
-    action = "evaluate on a validation split, and choose on it"
+    elif not context.study.get("tune") and _select(context):
+        return tune_apart(context, action)
     if context.study.get("folds"):  # whose validation samples are test samples of other folds
         settings["folds"] = None
         action += ", in a study without folds"
@@ -100,19 +106,34 @@ def searched(context: Context, optimizers: Sequence[OptimizerRuns]) -> Sequence[
 
 
 def _select(context: Context) -> dict[str, str]:
-    """Return the key of `tune` that selects by the metric of the claims, or as it does now."""
+    """Return the key of `tune` that selects by the reported metric, where the usual one differs."""
     now = str((context.study.get("tune") or {}).get("select"))
     if MetricName.parse(now).split == "validation":
         return {"select": now}
-    labels = {context.directions.parse(claim.metric).label for claim in context.claims}
-    if len(labels) != 1 or labels == {"accuracy"}:
+    reported = MetricName.parse(context.report_metric)
+    recorded = map(MetricName.parse, context.metrics)
+    usual = context.directions.selection(
+        str(MetricName(name.label, "validation")) for name in recorded if name.evaluated
+    )
+    evaluated = reported.split in ("test", "validation")
+    if not (usual and evaluated and context.directions.better(context.report_metric)):
         return {}
-    return {"select": str(MetricName.evaluation(labels.pop(), "validation"))}
+    if chooses_alike(context, usual.metric, context.report_metric):
+        return {}
+    return {"select": str(MetricName(reported.label, "validation"))}
+
+
+def chooses_alike(context: Context, selecting: str, reported: str) -> bool:
+    """Return whether one metric orders settings as another does."""
+    spec = context.records[0].spec
+    loss = "" if spec.loss_arguments else spec.loss
+    return ordered_alike(MetricName.parse(selecting).label, MetricName.parse(reported).label, loss)
 
 
 def _with_validation(context: Context) -> dict[str, Any]:
     """Return the setting that adds the validation split, if it is not evaluated yet."""
-    splits = (context.study.get("evaluate") or {}).get("on")
+    evaluated = context.records[0].spec.evaluate_on
+    splits = (context.study.get("evaluate") or {}).get("on") or evaluated
     if splits and "validation" not in splits:
         return {"evaluate.on": ["validation", *splits]}
     return {}

@@ -8,11 +8,16 @@ from typing import Any
 
 from optrial.analysis.audit.context import PROTOCOL, Context, names, optimizer_name
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
+from optrial.analysis.audit.remedies import (
+    chooses_alike,
+    new_seeds,
+    tune_apart,
+    validation_remedy,
+)
 from optrial.analysis.audit.rule import audit_rule
 from optrial.errors import counted, quoted
 from optrial.records import Record
-from optrial.spec import FINAL, Directions, MetricName, Status, ordered_alike
+from optrial.spec import FINAL, Directions, MetricName, Status
 
 FEW_SEEDS = 3
 
@@ -82,19 +87,17 @@ def another_metric(context: Context) -> Iterator[Observation]:
     name = MetricName.parse(reported)
     if not several or chosen is None or name.split not in ("test", "validation"):
         return
-    spec, title = several[0].trials[0].spec, context.directions.title
-    loss = "" if spec.loss_arguments else spec.loss
+    title = context.directions.title
     wanted = str(MetricName(name.label, "validation"))
-    if not ordered_alike(MetricName.parse(chosen).label, name.label, loss):
+    action = f"choose by {title(wanted)}"
+    if not chooses_alike(context, chosen, reported):
         yield Observation(
             f"settings were chosen by {title(chosen)}, but {title(reported)} is reported",
             {"chosen": chosen, "reported": reported},
             [r for o in several for r in o.trials],
-            context.remedy(
-                f"choose by {title(wanted)}",
-                {"tune.select": wanted} if context.study.get("tune") else {},
-                sum(len(o.reported) for o in several),
-            ),
+            context.remedy(action, {"tune.select": wanted}, sum(len(o.reported) for o in several))
+            if context.study.get("tune")
+            else tune_apart(context, action),
         )
 
 

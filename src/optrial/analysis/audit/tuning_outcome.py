@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.grids import extended, has_room_above, refined
+from optrial.analysis.audit.grids import COARSE, extended, has_room_above, parts_between, refined
 from optrial.analysis.audit.remedies import (
     added_runs,
     balanced,
@@ -28,6 +28,7 @@ from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import (
     OptimizerRuns,
+    best_setting,
     finished,
     hyperparameters,
     is_rate,
@@ -62,7 +63,6 @@ INCLUSIONS = (
 )
 """(general, special, hyperparameter): the general rule becomes the special one in the limit of the
 hyperparameter (Choi et al. 2019)."""
-COARSE = 3.5  # ratio of neighbouring learning rates; two per decade are fine enough
 TRIALS_FOR_CURVE = 5
 CURVE_RESAMPLES = 200
 RUNS_FOR_INTERVAL = 3
@@ -241,6 +241,7 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     )
     others = any(o.name not in at_edge and "lr" in o.tuned for o in problem.optimizers)
     action = f"try {more}{', and two more for each of the others' * others}"
+    action += ", and further ones while an edge is best" * bool(settings)
     return context.remedy(action, settings, runs)
 
 
@@ -360,36 +361,58 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
     Fix: add the values in between, `lr: {log: [0.0001, 0.01], points: 5}`.
     """
     for problem in context.problems:
+        near: dict[str, list[float]] = {}
         coarse: dict[str, float] = {}
-        added = 0
-        settings: dict[str, Any] = {}
         runs: list[Record] = []
         for optimizer in problem.optimizers:
             rates = [rate for rate in optimizer.tuned.get("lr", []) if rate > 0]
-            drawn = context.drawn_from(optimizer, "lr")
-            if drawn or optimizer.best_rate not in rates or len(rates) < 2:
+            best = _best_rate(context, optimizer)
+            if context.drawn_from(optimizer, "lr") or best not in rates or len(rates) < 2:
                 continue
-            place = rates.index(optimizer.best_rate)
-            near = rates[max(0, place - 1) : place + 2]
-            ratio = max(high / low for low, high in pairwise(near))
-            if path := context.path(optimizer.name):
-                settings[f"{path}.lr"] = refined(rates, near)
-                added += added_runs(optimizer, "lr", settings[f"{path}.lr"])
+            place = rates.index(best)
+            first = max(0, min(place - 1, len(rates) - 3))  # as many values are added for all
+            near[optimizer.name] = rates[first : first + 3]
+            neighbours = rates[max(0, place - 1) : place + 2]
+            ratio = max(high / low for low, high in pairwise(neighbours))
             if ratio > COARSE and len(optimizer.tried) >= TRIALS_FOR_CURVE:
                 coarse[optimizer.name] = ratio
-                runs += [r for rate in near for r in optimizer.with_value("lr", rate)]
+                runs += [r for rate in neighbours for r in optimizer.with_value("lr", rate)]
         if coarse:
             ratios = names(f"{float(f'{ratio:.2g}'):,g} ({name})" for name, ratio in coarse.items())
             yield Observation(
                 f"neighbouring learning rates around the best differ by a factor of {ratios}",
                 {"ratio": coarse},
                 runs,
-                context.remedy(
-                    "add the learning rates in between",
-                    balanced(context, problem.optimizers, settings),
-                    added,
-                ),
+                _between(context, problem.optimizers, near, "add the learning rates in between"),
             )
+
+
+def _best_rate(context: Context, optimizer: OptimizerRuns) -> float | None:
+    """Return the learning rate of the chosen setting; where none is, of the best reported one."""
+    if optimizer.chosen or context.ranked_by is None:
+        return optimizer.best_rate
+    best = best_setting(optimizer.finalists, context.ranked_by)
+    rate = hyperparameters(optimizer.finalists[best][0]).get("lr") if best else None
+    return rate if isinstance(rate, int | float) else None
+
+
+def _between(
+    context: Context,
+    optimizers: Sequence[OptimizerRuns],
+    near: Mapping[str, Sequence[float]],
+    action: str,
+) -> Remedy:
+    """Return the remedy of learning rates between those of `near`, equally many for all."""
+    parts = max(map(parts_between, near.values()), default=2)
+    settings: dict[str, Any] = {}
+    runs = 0
+    for optimizer in optimizers:
+        path = context.path(optimizer.name)
+        if path and optimizer.name in near:
+            rates = refined(optimizer.tuned["lr"], near[optimizer.name], parts)
+            settings[f"{path}.lr"] = rates
+            runs += added_runs(optimizer, "lr", rates)
+    return context.remedy(action, balanced(context, optimizers, settings), runs)
 
 
 @audit_rule("A11", Severity.WARNING, "the ranking depends on the number of trials")
@@ -544,13 +567,10 @@ def _neighbour_spread(context: Context, result: ClaimResult, name: str) -> float
     return 0.0
 
 
-def _finer(context: Context, optimizers: Sequence[OptimizerRuns]) -> Remedy:
-    settings: dict[str, Any] = {}
-    runs = 0
-    for optimizer in optimizers:
-        rates, path = optimizer.tuned.get("lr", []), context.path(optimizer.name)
-        if path and len(rates) > 1 and rates[0] > 0:
-            settings[f"{path}.lr"] = refined(rates, rates)
-            runs += added_runs(optimizer, "lr", settings[f"{path}.lr"])
-    settings = balanced(context, context.optimizers, settings)
-    return context.remedy("halve the steps of the learning-rate grids", settings, runs)
+def _finer(context: Context, claimed: Sequence[OptimizerRuns]) -> Remedy:
+    """Return the remedy of grids with smaller steps, for all optimizers of the problems."""
+    problems = {optimizer.problem for optimizer in claimed}
+    optimizers = [o for o in context.optimizers if o.problem in problems]
+    grids = {o.name: o.tuned.get("lr", []) for o in optimizers}
+    near = {name: rates for name, rates in grids.items() if len(rates) > 1 and rates[0] > 0}
+    return _between(context, optimizers, near, "use finer grids of learning rates")
