@@ -261,8 +261,8 @@ class ProblemView:
     def pair(self, first: str, second: str) -> Comparison:
         """Return the comparison of two contenders as in `comparisons`.
 
-        A pair of a problem without comparisons, such as one with too many contenders, is a family
-        of its own.
+        A pair of a problem without comparisons, such as one with too many contenders, forms a
+        family alone.
         """
         for pair in self.pairs:
             if {pair.first, pair.second} == {first, second}:

@@ -426,8 +426,8 @@ _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
             Deviation(
                 "decay",
                 "weight decay",
-                "shrinks vectors by lr times an argument of its own, which stays at 0.004, where "
-                "the rule takes weight_decay",
+                "shrinks vectors by lr times a separate argument, which stays at 0.004, where the "
+                "rule uses weight_decay",
             ),
         ),
         _muon,

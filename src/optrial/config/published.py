@@ -51,7 +51,7 @@ def _placed(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_problem(keys: Mapping[str, Any], entry: Any) -> Any:
-    """Return one of several problems with published values of its own, if it has its own keys."""
+    """Return one of several problems with its own published values, if it has its own keys."""
     if not isinstance(entry, Mapping) or not any(key in entry for key in _KEYS):
         return entry
     inherited = {key: keys[key] for key in _KEYS if key in keys}

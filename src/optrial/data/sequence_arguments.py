@@ -86,7 +86,7 @@ class TextArguments(Arguments):
         "n_vocab, or else the largest token of the text plus one",
     )
     context: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        64, description="tokens of a window, each of which predicts the next one"
+        64, description="tokens per window; the model predicts the token after each of them"
     )
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None,

@@ -82,8 +82,8 @@ class Estimate:
         seconds: training time of the runs one after the other. A step of an optimizer with the
             argument `max_iter`, such as LBFGS, counts as so many; one of another optimizer with a
             closure as one, though it may compute several gradients.
-        stacked_seconds: training time of the runs in stacks, each of which calls every kernel once
-            for all of its runs.
+        stacked_seconds: training time of the runs in stacks; a stack calls every kernel once for
+            all of its runs.
         evaluation_seconds: time of evaluation.
         peak_bytes: data, and what one stack needs.
         stack_bytes: parameters, gradients, state and activations of one stack, its evaluation and

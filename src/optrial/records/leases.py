@@ -1,8 +1,8 @@
 """Leases on stacks, by which several processes train a study on a server together.
 
-A lease lasts for a grace period by the server's clock; a thread renews it. Each claim has a token
-of its own, and every commit of a stack checks it in its transaction, so a process that was paused
-or cut off cannot write to a stack that another process has taken over.
+A lease lasts for a grace period by the server's clock; a thread renews it. Each claim has its
+own token, and every commit of a stack checks it in its transaction, so a process that was paused or
+cut off cannot write to a stack that another process has taken over.
 
 All processes that train hold a shared lock of the server; upgrades and repairs hold it alone.
 """

@@ -501,7 +501,7 @@ class Store:
         return self._entry("finished")
 
     def set_finished(self, note: str) -> None:
-        """Keep a note on the study of which nothing was left to train."""
+        """Keep a note on a study with nothing left to train."""
         with self._writing() as connection:
             set_meta(connection, finished=note)
 
@@ -511,7 +511,7 @@ class Store:
 
     @_persistent
     def set_attempt(self, attempt: str) -> None:
-        """Remember the work under way, of which nothing is stored yet.
+        """Remember work in progress that has not stored anything yet.
 
         Args:
             attempt: `optrial.attempts.Attempt` as text; empty for none.

@@ -434,7 +434,7 @@ def _deciding(
 
     These are the values of lines that end near the best one, without the first part, where all of
     them change most, and their intervals as far as these are not much wider; and published values.
-    Lines of which every run failed decide nothing, unless there is no other.
+    Lines whose runs all failed count only if there are no others.
     """
     drawn = [line for line in lines if line.last is not None]
     ended = [line for line in drawn if not line.lost] or drawn

@@ -132,7 +132,7 @@ ADAGRAD = Rule(
     symbols=PARAMETER
     | GRADIENT
     | STEP
-    | {"s": "sum of all squared gradients so far, in the paper and often G"},
+    | {"s": "sum of all squared gradients; G in the paper and often elsewhere"},
     state={"total": "s, sum of all squared gradients"},
     direction="the gradient",
     step_scale="the learning rate alone",
@@ -145,8 +145,8 @@ ADAGRAD = Rule(
     ),
     contrasts={
         "sgd": (
-            "AdaGrad divides each coordinate of the gradient by the root of the sum of its squares "
-            "so far, so that coordinates with rare or small gradients take longer steps."
+            "AdaGrad divides each coordinate of the gradient by the root of the sum of its "
+            "squares, so that coordinates with rare or small gradients take longer steps."
         )
     },
     generalises=(("sgd", "lr_decay = 0 and eps → ∞ with lr = eps · (lr of sgd)"),),
@@ -207,10 +207,11 @@ ADADELTA = Rule(
             "also puts the root of a running average of its own squared steps where rmsprop has "
             "the learning rate. That gives the step the units of the parameter: a gradient over "
             "the root of its squares has none, so in rmsprop the learning rate must supply both "
-            "the size and the unit. lr of adadelta is a factor that the paper does not have (1)."
+            "the size and the unit. Adadelta's lr is an additional factor; the paper has none, "
+            "which is lr = 1."
         ),
         "adagrad": (
-            "AdaGrad sums all squared gradients, so its steps shrink for ever; adadelta averages "
+            "AdaGrad sums all squared gradients, so its steps keep shrinking; adadelta averages "
             "them with weights that decay, so that old gradients are forgotten. Adadelta also puts "
             "the root of the average of its own squared steps in place of the learning rate, which "
             "gives the step the units of the parameter."

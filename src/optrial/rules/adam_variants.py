@@ -194,9 +194,9 @@ ADAMAX = replace(
     ),
     contrasts={
         "adam": (
-            "AdaMax divides by a decaying maximum of the gradient's magnitude, where Adam has the "
-            "root of an average of squares. A maximum needs no bias correction, and steps stay "
-            "within lr."
+            "AdaMax divides by a decaying maximum of the gradient's magnitude, where Adam divides "
+            "by the root of an average of squares. A maximum needs no bias correction, and steps "
+            "stay within lr."
         )
     },
     coincides_with=(("adam", "beta2 is 0 in both"),),
@@ -242,8 +242,8 @@ NADAM = replace(
     ),
     contrasts={
         "adam": (
-            "NAdam takes its direction one momentum step ahead (Nesterov): it uses the average as "
-            "it will be, so that a change of slope acts one step earlier."
+            "NAdam takes its direction one momentum step ahead (Nesterov), so a change of slope "
+            "takes effect one step earlier."
         )
     },
     generalises=(("sgd", "beta1 = 0 and eps → ∞ with lr = eps · (lr of sgd)"),),
@@ -279,7 +279,7 @@ RADAM = replace(
     ),
     contrasts={
         "adam": (
-            "In the first steps an average of few squares is unreliable, and dividing by its root "
+            "In the first steps, an average of few squares is unreliable, and dividing by its root "
             "can make steps far too long. RAdam divides only once the average is long enough, and "
             "shortens these steps: a built-in warm-up."
         )

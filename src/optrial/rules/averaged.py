@@ -114,12 +114,13 @@ ASGD = Rule(
     conventions=(
         "As torch.optim.ASGD, with its defaults; torch.optim leaves the average in its state, and "
         "optrial evaluates the model there. Averaging starts at step t0: set t0 well below the "
-        "number of steps, or there is none."
+        "number of steps, or nothing is averaged."
     ),
     contrasts={
         "sgd": (
-            "SGD ends at its last iterate, which mini-batches keep in motion. ASGD trains with "
-            "larger rates and answers with the average, in which the motion cancels."
+            "SGD ends at its last iterate, which the noise of mini-batches keeps moving. ASGD "
+            "trains with larger rates and is evaluated at the average of its iterates, in which "
+            "that noise cancels."
         )
     },
     generalises=(("sgd", "lambd = 0 and t0 → ∞"),),

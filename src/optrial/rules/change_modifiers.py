@@ -323,9 +323,10 @@ GRAFTING = Modifier(
     },
     conventions=(
         "The direction is the rule's, the length of the step that of another rule, parameter by "
-        "parameter: {name: grafting, rule: sgd}. lr is that of the other rule: in the direction it "
-        "cancels. The other hyperparameters of that rule follow its name. Both rules get the same "
-        "gradient, after its modifiers and with l2 decay; decoupled decay is added afterwards."
+        "parameter: {name: grafting, rule: sgd}. lr is that of the other rule, because it cancels "
+        "in the direction. The other hyperparameters of that rule follow its name. Both rules get "
+        "the same gradient, after its modifiers and with l2 decay; decoupled decay is added "
+        "afterwards."
     ),
     needs=("param", "rule_grad", "lr", "axes"),
 )
@@ -381,7 +382,7 @@ LOOKAHEAD = Modifier(
         Hyperparameter(
             name="pull",
             default=0.5,
-            meaning="share of the way to the fast weights that the slow weights move",
+            meaning="share of the distance to the fast weights that the slow weights move",
             symbol="α",
             high=1.0,
             aliases=("alpha", "la_alpha", "slow_step_size"),
@@ -395,8 +396,8 @@ LOOKAHEAD = Modifier(
     },
     state={"slow": "s, the slow weights"},
     conventions=(
-        "θ are the fast weights. The state of the rule continues across a meeting, as the authors "
-        "recommend. The model is evaluated at θ; after a multiple of `every` steps these are the "
-        "slow weights."
+        "θ are the fast weights. The state of the rule is kept when the fast weights return to the "
+        "slow ones, as the authors recommend. The model is evaluated at θ; after a multiple of "
+        "`every` steps these are the slow weights."
     ),
 )

@@ -151,8 +151,8 @@ CURVATURE = {
 COST = (
     "A step with an estimate computes a product with the Hessian, which counts as a second "
     "gradient. Weight decay and clipping change the gradient only. z is drawn for all parameters "
-    "of the rule together, once per step, also for the mean of several batches; those of other "
-    "rules stay where they are."
+    "of the rule together, once per step, also for the mean of several batches; parameters of "
+    "other rules are held fixed."
 )
 
 ADAHESSIAN = Rule(
@@ -173,7 +173,7 @@ ADAHESSIAN = Rule(
     | CURVATURE
     | {
         "m": "running average of the gradient; starts at 0",
-        "D": "magnitude of the estimate of curvature, averaged over the places of a kernel",
+        "D": "magnitude of the estimate of curvature, averaged over the positions of a kernel",
         "v": "running average of D²; starts at 0",
         "n": "number of estimates so far",
     },
@@ -265,8 +265,8 @@ SOPHIA_H = Rule(
     contrasts={
         "adahessian": (
             "AdaHessian averages squared estimates and divides by their root, at every step. "
-            "Sophia averages the estimates themselves, every ten steps, and bounds what a wrong or "
-            "negative one can do by clipping."
+            "Sophia averages the estimates themselves, every ten steps, and clips the step, which "
+            "limits the harm of a wrong or negative estimate."
         ),
     },
     default_weight_decay=0.1,

@@ -117,15 +117,15 @@ MOMENTUM = Rule(
     conventions=(
         "As torch.optim.SGD without dampening: the velocity sums gradients, and lr multiplies the "
         "whole velocity. A constant gradient thus moves the parameter by lr / (1 − momentum) per "
-        "step. Polyak, Keras and many textbooks put lr inside the velocity, which is the same "
-        "while lr is constant and differs when a schedule changes it. Where the velocity is an "
-        "average, (1 − momentum)·g is added and lr must be 1 / (1 − momentum) times larger."
+        "step. Polyak, Keras and many textbooks put lr inside the velocity, which gives the same "
+        "steps while lr is constant and others when a schedule changes it. Where the velocity is "
+        "an average, (1 − momentum)·g is added and lr must be 1 / (1 − momentum) times larger."
     ),
     contrasts={
         "sgd": (
-            "The velocity adds up past gradients. Where they agree, steps grow up to "
-            "1 / (1 − momentum) times as long; where they alternate, they cancel. So momentum is "
-            "faster along valleys and calmer across them."
+            "The velocity adds up past gradients. Where they agree, steps become up to 1 / (1 − "
+            "momentum) times as long; where they alternate, they cancel. Momentum is therefore "
+            "faster along valleys and steadier across them."
         )
     },
     generalises=(("sgd", "momentum = 0"),),
@@ -161,8 +161,8 @@ NESTEROV = Rule(
     contrasts={
         "momentum": (
             "Nesterov takes the gradient where the velocity is about to carry the parameter, not "
-            "where the parameter is. A slope that rises ahead slows the velocity one step earlier, "
-            "before it overshoots."
+            "where the parameter is. A rising slope ahead thus slows the velocity one step "
+            "earlier, before it overshoots."
         )
     },
     generalises=MOMENTUM.generalises,

@@ -152,8 +152,8 @@ AGC = Modifier(
     | {"θ": "the parameter", "L": "largest norm of the gradient of an output of a layer"},
     conventions=(
         "Norms are of single outputs (rows of a matrix, kernels of a convolution) and of whole "
-        "vectors. Every parameter is clipped; the authors leave the last linear layer out, which a "
-        "group with modify: [] does too. Norms of gradients below 1e-6 count as 1e-6."
+        "vectors. Every parameter is clipped; the authors leave out the last linear layer, which a "
+        "group with modify: [] does here. Norms of gradients below 1e-6 count as 1e-6."
     ),
     needs=("param", "axes"),
 )
@@ -186,10 +186,10 @@ MARS = Modifier(
     },
     state={"previous": "p, gradient of the previous step"},
     conventions=(
-        "The approximate form, which compares with the gradient of the previous batch and costs no "
-        "further one. beta1 is that of the rule: give both the same value. Every parameter is "
-        "corrected and clipped to a norm of 1; the authors treat vectors by plain AdamW, which a "
-        "group {match: vectors, modify: []} does too. MARS-AdamW is the rule adamw, with decay "
+        "The approximate form, which compares with the gradient of the previous batch and computes "
+        "no further gradient. beta1 is that of the rule: give both the same value. Every parameter "
+        "is corrected and clipped to a norm of 1; the authors use plain AdamW for vectors, which a "
+        "group {match: vectors, modify: []} does here. MARS-AdamW is the rule adamw, with decay "
         "rates 0.95 and 0.99."
     ),
     needs=("axes",),

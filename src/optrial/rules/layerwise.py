@@ -128,7 +128,7 @@ LARS = Rule(
         "Algorithm 1 of the paper, for weights and biases: lr inside the velocity, l2 weight decay "
         "inside the norms. Where ‖θ‖ is 0, r is 1, as in most libraries; taken literally, the "
         "paper never moves a bias that starts at 0. Many libraries do not scale biases; many put "
-        "lr outside the velocity, which is the same while lr is constant."
+        "lr outside the velocity, which gives the same steps while lr is constant."
     ),
     needs=("param", "axes", "weight_decay"),
     own_decay="l2",

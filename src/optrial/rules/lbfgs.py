@@ -183,10 +183,10 @@ LBFGS = Rule(
     conventions=(
         "The two loops are those of Nocedal & Wright 2006, Algorithm 7.4. As torch.optim.LBFGS "
         "with max_iter=1, tolerance_grad=0 and tolerance_change=0: one gradient per step, no line "
-        "search, a first step of length at most lr, pairs with ⟨s, y⟩ > 1e-10, and the latest "
-        "pair as the first scale. The vector has all parameters of the model, so that it goes with "
-        "neither groups, modifiers nor clipping. Gradients of successive steps have to be of the "
-        "same function: full batches, no dropout, no augmentation."
+        "search, a first step of length at most lr, pairs with ⟨s, y⟩ > 1e-10, and the latest pair "
+        "as the first scale. The vector holds all parameters of the model, so the rule cannot be "
+        "combined with groups, modifiers or clipping. Gradients of successive steps have to be of "
+        "the same function: full batches, no dropout, no augmentation."
     ),
     contrasts={
         "sgd": (

@@ -207,7 +207,7 @@ QHM = Rule(
     ),
     contrasts={
         "momentum": (
-            "Momentum steps along the velocity alone. QHM mixes the latest gradient in, so an "
+            "Momentum steps along the velocity alone. QHM adds in the latest gradient, so an "
             "average over a thousand steps can be used without waiting a thousand steps for it."
         )
     },
@@ -270,12 +270,12 @@ ADEMAMIX = replace(
         "as many steps as the training has. Without it, training is often unstable at first. A "
         "beta below 1e-8 counts as 1e-8 in the logarithm. The authors' code (apple/ml-ademamix) "
         "adds 1e-8 to both betas there, which lengthens the half-life of 0.9999 during the warm-up "
-        "by 1e-4 of itself. Its alpha is 2 by default and 8 in its example."
+        "by a factor of 1 + 1e-4. Its alpha is 2 by default and 8 in its example."
     ),
     contrasts={
         "adam": (
-            "Adam forgets a gradient within some ten steps. AdEMAMix keeps a second average that "
-            "remembers some ten thousand, and adds it to the first one."
+            "Adam forgets a gradient within about ten steps. AdEMAMix keeps a second average that "
+            "remembers about ten thousand, and adds it to the first one."
         )
     },
     generalises=(("adam", "alpha = 0"),),

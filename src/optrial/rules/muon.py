@@ -159,7 +159,9 @@ MUON = Rule(
     },
     state={"mean": "m, running average of the gradient"},
     direction="the running average of the gradient, one step ahead",
-    scaling="all singular directions of a matrix move by about the same; vectors as in AdamW",
+    scaling=(
+        "all singular directions of a matrix move by about the same amount; vectors as in AdamW"
+    ),
     bias_correction="none for matrices; both averages for vectors",
     epsilon="lower bound on the norm of a matrix; for vectors as in AdamW",
     conventions=(

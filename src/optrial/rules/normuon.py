@@ -117,21 +117,21 @@ NORMUON = replace(
     },
     reduced_state={"row": "v, one number per row of a matrix"},
     scaling=(
-        "all singular directions of a matrix, and then all its rows, move by about the same; "
-        "vectors as in AdamW"
+        "all singular directions of a matrix, and then all its rows, move by about the same "
+        "amount; vectors as in AdamW"
     ),
     epsilon="added to the root of the average of a row; for vectors as in AdamW",
     conventions=(
         "As Algorithm 1 of the paper with match_rms; without it, the change keeps the norm of the "
-        "orthogonalised momentum, as in the authors' code. In the precision of the parameters; the "
-        "authors iterate in bfloat16. Embeddings, the last linear layer, kernels and vectors are "
-        "treated as by muon."
+        "orthogonalised momentum, as in the authors' code. The iteration runs in the precision of "
+        "the parameters; the authors use bfloat16. Embeddings, the last linear layer, kernels and "
+        "vectors are treated as by muon."
     ),
     contrasts={
         "muon": (
             "Muon's orthogonalised steps may still move some rows, the neurons of a layer, much "
             "more than others; NorMuon divides each row by the root of a running average of its "
-            "squares, one number per row, and restores the size of the whole."
+            "squares, one number per row, and then restores the norm of the whole matrix."
         )
     },
 )

@@ -324,16 +324,16 @@ PSGD_KRON = Rule(
     epsilon="10⁻⁶ beside the root mean square; 2⁻¹²⁶ beside the bounds",
     conventions=(
         "As Kron of the package pytorch_optimizer, a port of evanatyourservice/kron_torch, whose "
-        "own lr is 0.0003 by default. The author's lixilinx/psgd_torch has since gone over to "
-        "other updates of the factors, without triangular systems. The factors are fitted to the "
-        "corrected average; updates are due when the steps since the last one reach 1 / p; "
-        "with a probability of 0.01, an update first gives the factors of a parameter the same "
-        "largest element. This draw is the same for all parameters of a run; the probes and it are "
-        "functions of seed, step and name, so that a run is the same in every engine and stack. "
-        "Kernels have a factor per axis, of the first five; axes longer than 8192 have diagonal "
-        "ones, vectors one number per element. The package decays matrices only, and fits in "
-        "float32; here weight decay acts on all parameters that a study decays, and fits are in "
-        "the precision of the parameters."
+        "own lr is 0.0003 by default. The author's lixilinx/psgd_torch has since switched to other "
+        "updates of the factors, without triangular systems. The factors are fitted to the "
+        "corrected average; updates are due when the steps since the last one reach 1 / p; with a "
+        "probability of 0.01, an update first gives the factors of a parameter the same largest "
+        "element. All parameters of a run share this draw. It and the probes are functions of "
+        "seed, step and name, so a run is the same in every engine and stack. Kernels have one "
+        "factor for each of their first five axes; the factors of axes longer than 8192 are "
+        "diagonal, and vectors have one number per element. The package decays matrices only, and "
+        "fits in float32; here weight decay acts on all parameters that a study decays, and fits "
+        "are in the precision of the parameters."
     ),
     contrasts={
         "shampoo": (

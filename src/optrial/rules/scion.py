@@ -97,8 +97,8 @@ SCION = Rule(
     direction="the running average of the gradient",
     step_scale="the learning rate alone",
     scaling=(
-        "all singular directions of a matrix move by about the same, in proportion to its shape; "
-        "vectors move by a root mean square of lr"
+        "all singular directions of a matrix move by about the same amount, which depends on its "
+        "shape; vectors move by a root mean square of lr"
     ),
     epsilon="added to the root mean square of a vector",
     conventions=(

@@ -231,8 +231,8 @@ YOGI = replace(
     scaling="divided by the root of an estimate of squared gradients that changes slowly",
     conventions=(
         "As in optax, TensorFlow Addons and pytorch_optimizer: both averages start at "
-        "initial_accumulator, and both are corrected for their start. The paper starts at 0 and "
-        "corrects nothing. The defaults are the paper's: a large lr and eps."
+        "initial_accumulator, and both are corrected for their start. The paper starts both at 0, "
+        "without correction. The defaults are the paper's: a large lr and eps."
     ),
     contrasts={
         "adam": (
@@ -287,14 +287,15 @@ ADOPT = replace(
     bias_correction="none; the first step only measures the squared gradient",
     epsilon="lower bound on the root",
     conventions=(
-        "As the authors' package with its default clipping. The first step moves nothing but "
-        "decoupled weight decay. pytorch_optimizer bounds each step by t^0.25, one step ahead."
+        "As the authors' package with its default clipping. In the first step, only decoupled "
+        "weight decay moves the parameters. pytorch_optimizer bounds each step by t^0.25, one step "
+        "ahead."
     ),
     contrasts={
         "adam": (
             "Adam divides by an average that contains the present gradient, so the two are "
             "correlated, and for some beta2 Adam does not converge. ADOPT divides by the average "
-            "of earlier squares, and before it averages, not after."
+            "of earlier squares, and divides before it averages, not after."
         )
     },
     generalises=(),
@@ -335,14 +336,14 @@ LAPROP = replace(
     direction="the running average of the scaled gradient",
     scaling="each gradient is divided by the root of the running average of squares, then averaged",
     conventions=(
-        "As Algorithm 1. The authors' code averages lr times the scaled gradient, which is the "
-        "same while lr is constant."
+        "As Algorithm 1. The authors' code averages lr times the scaled gradient, which gives the "
+        "same steps while lr is constant."
     ),
     contrasts={
         "adam": (
             "Adam averages gradients and divides the average; LaProp divides each gradient and "
-            "averages the quotients. Old gradients thus keep the scale of their own time, and any "
-            "beta1 and beta2 go together."
+            "averages the quotients. Old gradients thus keep the scale of the step at which they "
+            "were taken, and beta1 and beta2 can be chosen independently."
         )
     },
     generalises=(),

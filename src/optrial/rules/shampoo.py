@@ -158,7 +158,8 @@ SHAMPOO = Rule(
         "adagrad": (
             "AdaGrad divides each coordinate by the root of its summed squares. Shampoo sums "
             "products of whole rows and of whole columns, and so also corrects for directions "
-            "along which gradients are correlated, at the price of eigenvalues of matrices."
+            "along which gradients are correlated, at the cost of computing eigenvalues of "
+            "matrices."
         ),
         "muon": (
             "Without momentum, and with the sums of one step alone, Shampoo's direction is the "

@@ -128,7 +128,7 @@ SIGNUM = Rule(
     contrasts={
         "lion": (
             "Both step along the sign of an average. Lion mixes the latest gradient into the step "
-            "with a weight of its own; Signum uses the average as it is kept."
+            "with a separate weight; Signum steps along the average itself."
         )
     },
     generalises=(("signsgd", "momentum = 0"),),

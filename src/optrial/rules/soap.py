@@ -275,20 +275,20 @@ SOAP = replace(
     epsilon="added to the root of an average that is not corrected",
     conventions=(
         "As the authors' code (nikhilvyas/SOAP), with its defaults: the first step only measures; "
-        "the averages of Adam begin with the "
-        "second; the gradient is turned by the bases of the step before; v follows its columns "
-        "when eigenvalues change places, and is not turned with them. Biases and other vectors "
-        "take the steps of AdamW, later by one. Kernels have a basis per axis; axes longer than "
-        "10,000, and those after the fifth, have none. Decoupled decay comes before the step, and "
-        "in the first step too; the authors decay after it. The signs of the columns do not affect "
-        "a step: the largest component is positive. Eigenvectors of equal eigenvalues, such as "
-        "those of all directions that have had no gradient yet, are whatever a library returns in "
-        "the authors' code; here they are those in which diag(√1, √2, ...) is diagonal, so that "
-        "a run is the same everywhere. Eigenvalues are equal if they differ by less than 1e-5 of "
-        "their sum. For the same reason the QR step adds 1e-5 of the sum to the diagonal, which "
-        "leaves eigenvectors alone; in float32, whose errors turn eigenvectors by up to a "
-        "hundredth, runs agree between engines as far as their losses. The authors compute QR in "
-        "float32, optrial in the precision of the parameters."
+        "the averages of Adam begin with the second; the gradient is rotated into the bases of the "
+        "previous step; v is reordered with the columns when eigenvalues change places, but is not "
+        "rotated with them. Biases and other vectors take the steps of AdamW, one step later. "
+        "Kernels have one basis per axis; axes longer than 10,000, and those after the fifth, have "
+        "none. Decoupled decay comes before the step, and in the first step too; the authors decay "
+        "after it. The signs of the columns do not affect a step: the largest component is "
+        "positive. Eigenvectors of equal eigenvalues, such as those of all directions that have "
+        "had no gradient yet, are whatever a library returns in the authors' code; here they are "
+        "those in which diag(√1, √2, ...) is diagonal, so that a run is the same everywhere. "
+        "Eigenvalues are equal if they differ by less than 1e-5 of their sum. For the same reason "
+        "the QR step adds 1e-5 of the sum to the diagonal, which leaves eigenvectors alone; in "
+        "float32, whose errors turn eigenvectors by up to a hundredth, runs agree between engines "
+        "as far as their losses. The authors compute QR in float32, optrial in the precision of "
+        "the parameters."
     ),
     contrasts={
         "shampoo": (
@@ -296,7 +296,7 @@ SOAP = replace(
             "eigenvectors as coordinates, for several steps, and scales each of these by Adam's "
             "own average, which is up to date in every step."
         ),
-        "adamw": "AdamW does the same in the coordinates of the parameter itself.",
+        "adamw": "AdamW scales the coordinates of the parameter itself.",
     },
     generalises=(),
     coincides_with=(),

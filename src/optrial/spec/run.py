@@ -264,8 +264,8 @@ class RunSpec(_Computed):
         groups: parameters that are updated with their own values.
         as_vectors: names of matrices that the rule updates as it does vectors.
         modify: names of the modifiers of the rule's steps, in their order.
-        original_units: whether metrics of values are computed in the units of the data, of which
-            the targets are a standardized form.
+        original_units: whether metrics of values are computed in the units of the data,
+            where the targets are standardized.
         early_stopping: when a run ends before its budget, or None.
         accumulate: number of batches whose gradients are averaged in a step.
         sam_rho: distance at which sharpness-aware minimization takes the gradient; None without.
@@ -411,7 +411,7 @@ class RunSpec(_Computed):
 
     @property
     def known_parts(self) -> list[Part]:
-        """Parts of a model of which only the groups are known; "*" stands for the other names."""
+        """Parts of a model with only its groups known; "*" stands for the other names."""
         return self.parts(("*", *(name for group in self.groups for name in group.parameters)))
 
     def _part(self, names: tuple[str, ...], group: ParameterGroup | None = None) -> Part:

@@ -239,7 +239,7 @@ class Context(StudyView):
         folder = f"studies/{self.name}-2" if anew else ""
         chooses_first = any(optimizer.chosen is None for optimizer in self.optimizers)
         if self.claims and chooses_first and "validation" in settings.get("evaluate.on", ()):
-            action += "; the claims can be tested then, with findings of their own"
+            action += "; this also tests the claims, which may add findings"
         seconds = self.seconds(runs, like or self.records) if runs else 0.0
         chooses = self.study.get("tune") and settings and "tune" not in settings
         at_least = bool(runs and chooses and set(settings) != {"seeds"})

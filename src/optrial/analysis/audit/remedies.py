@@ -258,7 +258,7 @@ def on_problems(context: Context, remedy: Remedy, records: Iterable[Record]) -> 
     """Return a remedy whose settings change the problems of some runs.
 
     Of joined studies, the remedy names those to change. In a study of several problems, a path
-    begins with ``problem.NAME`` where the problem has a key of its own, or where an optimizer
+    begins with ``problem.NAME`` where the problem has its own key, or where an optimizer
     changes on some of the problems only. A search is the same for all problems.
     """
     entries = context.study.get("problem") or {}

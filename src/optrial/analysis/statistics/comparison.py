@@ -249,7 +249,7 @@ class Comparisons:
         order: optimizers, best mean first; those with runs that diverged follow, fewest first,
             unless they beat others nevertheless.
         pairs: every two optimizers, in the order of the input.
-        groups: maximal groups of which no member is shown to differ from the best one. The first is
+        groups: maximal groups whose members are not shown to differ from the best one. The first is
             that of the best optimizer and may hold several or all of them. An optimizer without a
             finite value is in none.
         diverged: for each optimizer with runs that diverged, their number and that of all runs.

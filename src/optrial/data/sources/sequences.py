@@ -42,7 +42,7 @@ def draw_sums(request: Request[ModularAdditionArguments]) -> Source:
 
     Returns:
         train and test; inputs, (n, 4), with the numbers as tokens, then + and =; targets, (n, 4),
-        of which only the last counts.
+        where only the last of a row counts.
 
     Raises:
         DataError: a split would be empty.

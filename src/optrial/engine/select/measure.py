@@ -35,7 +35,7 @@ __all__ = [
 
 _TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
 _COMPARED_TURNS = 7  # if several candidates are compared
-_SLOW = 10.0  # seconds of a step of which one turn is enough
+_SLOW = 10.0  # seconds per step from which one measurement is enough
 
 Build = Callable[[str, Sequence[RunSpec]], Learner]
 """Returns a fresh learner of the runs of a stack for an engine."""
