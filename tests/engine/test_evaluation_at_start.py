@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import torch
 
 from optrial.analysis.audit.catalogue import UNTRAINED
 from optrial.engine import Training
-from optrial.errors import StudyError
+from optrial.errors import StoreError, StudyError
 from optrial.models import build_model
+from optrial.report.paper.setup import setup_of
 from optrial.results import load
 from optrial.spec import Status
 from optrial.study import Study
@@ -22,6 +25,7 @@ from tests.small import learner_for, small_keys, small_plan, train
 from tests.tolerance import TRAJECTORY_FLOAT64
 
 ENGINES = ["reference", "stacked", "numpy"]
+WEIGHTS = "initial weights."
 START = {"every": {"steps": 10}, "start": True}
 
 
@@ -82,22 +86,49 @@ def test_no_steps_leave_the_initial_weights(engine: str, tmp_path: Path) -> None
     for one, other in zip(initial.parameters(), saved.parameters(), strict=True):
         assert torch.equal(one, other)
     with load(tmp_path) as results:
-        assert results.report(tmp_path / "page.html").exists()
+        page = results.report(tmp_path / "page.html").read_text("utf-8")
+        assert "Nothing was trained" in page
+        assert "Values of the initial weights" in page
         assert results.audit() is not None
         assert results.figures(tmp_path / "figures")
 
 
-def test_the_audit_asks_no_tuning_of_initial_weights(tmp_path: Path) -> None:
-    keys = small_keys(
-        budget={"steps": 0},
-        evaluate=START,
-        seeds=[0],
-        optimizers=[{"rule": "sgd", "lr": 0.1}, {"rule": "adam", "lr": 0.1}],
-    )
+def test_initial_weights_are_no_outcome(tmp_path: Path) -> None:
+    """Settings contend, with a validation split that could choose, and nothing is told apart."""
+    rules = [{"rule": rule, "lr": [0.1, 0.2]} for rule in ("sgd", "adam")]
+    evaluate = START | {"on": ["validation", "test"]}
+    keys = small_keys(budget={"steps": 0}, evaluate=evaluate, seeds=[0, 1], optimizers=rules)
     with Study(**keys).run(tmp_path, device="cpu") as results:
+        accuracies = {record.seed: record.metrics["test_accuracy"] for record in results.records}
+        mean = 100 * sum(value or 0 for value in accuracies.values()) / len(accuracies)
+        (problem,) = results.view().problems
+        answer = problem.not_compared
+        start, shown, end = re.split(r"(\d[\d.]*)", answer, maxsplit=1)
+        assert start == "Nothing was trained: "
+        assert end == f" % is the test accuracy of the {WEIGHTS}"
+        assert float(shown) == pytest.approx(mean, abs=0.5)
+        assert results.comparisons() == [answer]
+        asked = [results.best, results.recommendation, results.best_model]
+        asked += [partial(results.compare, "sgd lr=0.1", "adam lr=0.2")]
+        for question in asked:
+            with pytest.raises(StoreError, match=re.escape(answer)):
+                question()
+        assert not results.view().ranks
+        assert not any(summary.best for summary in problem.summaries)
+        setup = setup_of(results.view(), problem)
+        assert setup["evaluation"] == f"of the {WEIGHTS.removesuffix('.')}"
         report = results.audit()
         assert not {finding.rule for finding in report.findings} - UNTRAINED
+        assert not {"B01", "B03", "B04", "B05"} & UNTRAINED
         assert report.checked <= len(UNTRAINED)
+
+
+def test_a_lone_optimizer_without_steps_is_not_recommended(tmp_path: Path) -> None:
+    keys = small_keys(budget={"steps": 0}, evaluate=START)
+    with Study(**keys).run(tmp_path, device="cpu") as results:
+        for question in (results.best, results.recommendation):
+            with pytest.raises(StoreError, match="Nothing was trained"):
+                question()
 
 
 def test_the_plan_says_when_weights_are_evaluated(tmp_path: Path, optrial: Command) -> None:
@@ -119,6 +150,9 @@ def test_best_weights_may_be_the_initial_ones(tmp_path: Path) -> None:
 def test_no_steps_need_an_evaluation() -> None:
     with pytest.raises(StudyError, match=r"budget.steps: 0: trains nothing.*start: true"):
         Study(**small_keys(budget={"steps": 0}))
+    tuned = {"tune": {"seeds": 1}, "claims": ["sgd is best on test_accuracy"]}
+    with pytest.raises(StudyError, match=r"budget.steps: 0: .*leave out tune and claims\."):
+        Study(**small_keys(budget={"steps": 0}, evaluate=START, **tuned))
     with pytest.raises(StudyError, match="budget"):
         Study(**small_keys(budget={"steps": -1}, evaluate=START))
 

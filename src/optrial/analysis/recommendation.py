@@ -219,7 +219,9 @@ def recommend(problem: ProblemView) -> Recommendation | None:
 
 
 def _leader(problem: ProblemView) -> Contender | None:
-    """Return the leading contender; a lone one if it has a finite value."""
+    """Return the leading contender; a lone one if it was trained and has a finite value."""
+    if problem.untrained:
+        return None
     comparisons = problem.comparisons
     if comparisons is None:
         with_values = [c for c in problem.contenders if _finite(c, problem.metric)]

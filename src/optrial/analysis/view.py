@@ -205,13 +205,18 @@ class ProblemView:
         return {c.name: values for c in self.contenders if (values := c.values(self.metric))}
 
     @property
+    def untrained(self) -> bool:
+        """True if no run has a step: values of initial weights say nothing of an optimizer."""
+        return not any(record.steps for record in self.records)
+
+    @property
     def not_compared(self) -> str:
         """Reason why nothing is compared, in one sentence; empty if there are comparisons."""
         count = len(self._values)
         if not self.metric or not count:
             return "No run has ended: there is nothing to compare yet."
-        if reason := self._nothing_finite:
-            return f"{reason}: there is nothing to compare."
+        if reason := self._no_outcome:
+            return reason
         if self.directions.better(self.metric) is None:
             way_out = "declare it under problem.metrics of the study, with better: lower or higher"
             return f"No order is shown: {undeclared(self.metric)}; {way_out}."
@@ -229,15 +234,27 @@ class ProblemView:
         return ""
 
     @property
-    def _nothing_finite(self) -> str:
-        """Reason why no finished run has a finite value of the metric; empty if one has."""
+    def _no_outcome(self) -> str:
+        """Reason why no value is the outcome of training, in one sentence; empty if one is."""
         ended = [value for values in self._values.values() for value in values.values()]
-        if any(value is not None and math.isfinite(value) for value in ended):
-            return ""
-        if None in ended:
-            return f"No finished run has a value of {metric_title(self.metric)}"
-        so_far = any(record.status not in FINAL for record in self.records)
-        return f"Every run {'so far ' * so_far}diverged"
+        if not any(value is not None and math.isfinite(value) for value in ended):
+            so_far = any(record.status not in FINAL for record in self.records)
+            diverged = f"Every run {'so far ' * so_far}diverged"
+            unknown = f"No finished run has a value of {metric_title(self.metric)}"
+            return f"{unknown if None in ended else diverged}: there is nothing to compare."
+        if self.untrained:
+            return f"Nothing was trained: {self._initial} of the initial weights."
+        return ""
+
+    @property
+    def _initial(self) -> str:
+        """The value before training, with a verb; that there are values if settings differ."""
+        first, *others = map(known_values, self._values.values())
+        finite = [value for value in first.values() if math.isfinite(value)]
+        if not finite or any(other != first for other in others):
+            return "these are values"
+        shown = value_text(finite, percent=self.directions.percent(self.metric))
+        return f"{shown} is the {metric_title(self.metric)}"
 
     @cached_property
     def comparisons(self) -> Comparisons | None:
@@ -468,6 +485,8 @@ class StudyView:
         selection = _selection(records, self.directions)
         if any(record.spec.fold for record in records):
             selection = None  # the validation samples of a fold are test samples of others
+        if not any(record.steps for record in records):
+            selection = None  # settings have no effect before training
         metric = self.metric
         if metric not in recorded and metric != TRAINING_SECONDS:
             metric = report_metric(recorded, self.directions)
@@ -549,9 +568,10 @@ class StudyView:
     def ranks(self) -> RankComparison | None:
         """Ranks of the optimizers over all problems.
 
-        None for fewer than two problems or optimizers, or if a metric has no direction.
+        None for fewer than two problems or optimizers, if a metric has no direction, or if nothing
+        was trained on a problem.
         """
-        if len(self.problems) < 2:
+        if len(self.problems) < 2 or any(problem.untrained for problem in self.problems):
             return None
         merits = []
         for problem in self.problems:

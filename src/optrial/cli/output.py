@@ -340,7 +340,14 @@ def _show_problem(problem: ProblemView, title: str, quiet: bool, *, named: bool)
     if any(flow.phase == "tune" for flow in flows):
         draw(funnel_table(flows), further=True)
     if not quiet:
-        note(summary_note(problem.summaries, flows, problem.select, problem.pairing))
+        reading = summary_note(
+            problem.summaries,
+            flows,
+            problem.select,
+            problem.pairing,
+            untrained=problem.untrained,
+        )
+        note(reading)
         for line in [*missing_values(problem.reported), *pairs]:
             note(line)
 

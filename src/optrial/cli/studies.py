@@ -490,21 +490,13 @@ def _described(
         "your code": ", ".join(imports) or "none",
         "training": f"{' and '.join(engines)}, up to {counted(width, 'run')} at a time; "
         f"{first.precision}, rng {first.rng}",
-        "evaluation": f"{_evaluated_steps(first)} on {', '.join(first.evaluate_on)}"
+        "evaluation": f"{first.evaluated_steps} on {', '.join(first.evaluate_on)}"
         if first.evaluate_on
         else "none: neither a validation nor a test split",
         "parameters": f"{cost.estimate.parameters:,} in the largest model",
         "time": f"{at_least} {duration(cost.seconds)} on this machine, from {cost.basis}",
         "memory": f"about {cost.estimate.peak_bytes / 1e6:,.0f} MB beside the program itself",
     }
-
-
-def _evaluated_steps(run: RunSpec) -> str:
-    """Return the steps of evaluation in words."""
-    every = f"every {counted(run.evaluate_every, 'step')}"
-    if not run.steps:
-        return "of the initial weights"
-    return f"before training and {every}" if run.evaluate_start else every
 
 
 def _outputs_word(dataset: Dataset) -> str:

@@ -179,7 +179,10 @@ class ProblemSection:
     def note(self) -> str:
         """Note on the summary table."""
         view = self.view
-        return summary_note(view.summaries, funnel(view.records), view.select, view.pairing)
+        flows = funnel(view.records)
+        return summary_note(
+            view.summaries, flows, view.select, view.pairing, untrained=view.untrained
+        )
 
     @property
     def missing(self) -> list[str]:

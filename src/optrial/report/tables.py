@@ -281,6 +281,8 @@ def summary_note(
     flows: Sequence[Flow],
     select: str | None,
     pairing: Literal["seed", "fold"] = "seed",
+    *,
+    untrained: bool = False,
 ) -> str:
     """Return how to read the summary table, and what it does not show.
 
@@ -289,12 +291,15 @@ def summary_note(
         flows: planned, started and used runs of each optimizer.
         select: the metric that selects settings; None if there is none.
         pairing: what pairs the runs of different optimizers.
+        untrained: whether no run has a step.
     """
     most = max((s.runs for s in summaries), default=0)
     over = "seeds" if pairing == "seed" else "the runs of all folds"
     spread = (
         f"mean ± standard deviation over {over}" if most > 1 else "one seed: no spread is known"
     )
+    if untrained:
+        return f"Values of the initial weights, {spread}. Nothing was trained."
     lines = [f"Final values, {spread}. Differences are not tested here."]
     phases = {flow.phase for flow in flows}
     if phases == {"tune", "report"}:

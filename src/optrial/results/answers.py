@@ -155,12 +155,14 @@ class Answers(SavedWeights):
 
         Raises:
             StoreError: there is no such optimizer, problem or metric, both optimizers are the
-                same, or the direction of the metric is unknown.
+                same, the direction of the metric is unknown, or nothing was trained.
         """
         view = self.ordered_view(metric, better)
         one = one_problem(view, problem)
         check_different(first, second)
         pair = one.pair(check_contender(one, first).name, check_contender(one, second).name)
+        if one.untrained:
+            raise StoreError(one.not_compared)
         return _Answer(**vars(pair))
 
     def comparisons(

@@ -12,6 +12,7 @@ from itertools import repeat
 from operator import attrgetter, call
 from typing import Any, Literal, NamedTuple, Self
 
+from optrial.errors import counted
 from optrial.spec.groups import OptimizerKind, ParameterGroup, Part
 from optrial.spec.metrics import Direction, Selection
 
@@ -368,6 +369,14 @@ class RunSpec(_Computed):
     def json_without_seed(self) -> str:
         """JSON object of every field but the seed."""
         return self._of_all_seeds.json
+
+    @property
+    def evaluated_steps(self) -> str:
+        """The steps of evaluation in words: ``before training and every 10 steps``."""
+        if not self.steps:
+            return "of the initial weights"
+        every = f"every {counted(self.evaluate_every, 'step')}"
+        return f"before training and {every}" if self.evaluate_start else every
 
     @property
     def frozen(self) -> tuple[str, ...]:

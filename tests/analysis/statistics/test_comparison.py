@@ -24,7 +24,7 @@ from optrial.analysis.statistics import (
     sentence,
     tie_groups,
 )
-from optrial.analysis.statistics.wording import number_text, p_text, value_text
+from optrial.analysis.statistics.wording import difference_numbers, number_text, p_text, value_text
 from optrial.errors import counted
 from tests.tolerance import SIMULATION_SIGMAS, STATISTIC_FLOAT64
 
@@ -155,6 +155,12 @@ def test_runs_without_a_value_are_left_out_and_counted() -> None:
         higher_is_better=True,
     )
     assert "8 of 8 runs of first have no value of test auc" in sentence(nothing)
+
+
+def test_no_difference_has_no_sign() -> None:
+    level = accuracy([0.9, 0.8], [0.9, 0.8]).swapped()
+    assert difference_numbers(level) == ("0", "", "")
+    assert value_text([-0.0]) == "0"
 
 
 def test_divergence_of_a_loss_has_the_other_sign() -> None:

@@ -58,5 +58,6 @@ def _rules(modules: Iterable[ModuleType]) -> list[AuditRule]:
 AUDIT_RULES: Mapping[str, AuditRule] = MappingProxyType(
     {rule.id: rule for rule in _rules(chain.from_iterable(MODULES.values()))}
 )
-UNTRAINED = frozenset(rule.id for rule in _rules(_OF_INITIAL_WEIGHTS))
+_OF_CHOICES = {"B01", "B03", "B04", "B05"}
+UNTRAINED = frozenset(rule.id for rule in _rules(_OF_INITIAL_WEIGHTS)) - _OF_CHOICES
 """Rules that also concern runs without a step: those on data, code and environment."""

@@ -265,7 +265,7 @@ def value_text(values: Sequence[float] | np.ndarray, *, percent: bool = False) -
     mean = scale * float(np.mean(values))
     if error > 0:
         return number_text(mean, 2 * scale * error) + " %" * percent
-    return f"{mean:.3g} %" if percent else f"{mean:.4g}"
+    return f"{mean:z.3g} %" if percent else f"{mean:z.4g}"
 
 
 def p_text(p_value: float) -> str:
@@ -363,7 +363,7 @@ def short_difference(comparison: Comparison) -> str:
 
 def _two_digits(value: float) -> str:
     """Round to two significant digits, without an exponent up to a million."""
-    return f"{float(f'{value:.2g}'):g}"
+    return f"{float(f'{value:.2g}'):zg}"
 
 
 def difference_numbers(comparison: Comparison) -> tuple[str, str, str]:

@@ -227,7 +227,7 @@ def setup_of(view: StudyView, problem: ProblemView) -> dict[str, str]:
         "loss": first.loss.replace("_", " "),
         "batch size": batch_text(specs),
         "budget": budget_text(records),
-        "evaluation": f"every {counted(first.evaluate_every, 'step')}",
+        "evaluation": first.evaluated_steps,
         "sampling": "with replacement"
         if first.sampling != "epoch"
         else "epochs without repetition",

@@ -138,6 +138,8 @@ def _runs_of(problem: ProblemView) -> str:
 
 
 def _how_chosen(problem: ProblemView) -> str:
+    if problem.untrained:
+        return "Every setting with its initial weights."
     if not problem.chooses:
         return "Every setting is compared, as nothing selects among them."
     if any(len(optimizer.tried) > 1 for optimizer in problem.optimizers):
