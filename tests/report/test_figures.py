@@ -223,7 +223,7 @@ def test_a_difference_without_an_end_goes_on_and_one_without_an_interval_is_expl
 def test_a_row_says_which_optimizer_has_no_run_to_compare() -> None:
     records = made_up_records(["sgd", "adam"], (0.1,), 3, diverged=(0, 1, 2))
     axes = axes_of(figures_of(records)["differences"])
-    assert [text.get_text() for text in axes.texts] == ["sgd: all runs diverged"]
+    assert [text.get_text() for text in axes.texts] == ["second: all runs diverged"]
     assert not axes.lines
     assert len(axes.get_xticks()) == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import count
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,14 @@ LABEL = 28
 """Characters per line in the label of a row; longer lines would leave no room for the plot."""
 NEAR = 5.0
 """Largest distance from the best value of what a figure shows, in distances of its best third."""
-CHARACTER, HANDLE, LEGEND_ROW = 0.056, 0.46, 0.125
-"""Inches of a legend: width of a character, width of a line with its gaps, height of a row."""
+HANDLE, GAP, LEGEND_ROW = 0.33, 0.2, 0.125
+"""Inches of a legend: width of a line beside its label, gap between columns, height of a row."""
 AXIS = 0.45
 """Inches from the left edge of a figure to its axes, where the legend of axes begins."""
 ROWS_AT_FIRST = 3
 """Rows of a legend for which every figure has room."""
+MARK_SIZE, MARK_GAP = 7, 0.03
+"""Size of the text of a mark in points, and the gap on either side of it in inches."""
 NARROW = 12
 """Most entries of a legend for which a figure stays as narrow as one column of a journal."""
 
@@ -182,22 +185,27 @@ class Stacks:
 
     def __init__(self, axes: Axes) -> None:
         self.axes = axes
-        self._rows: dict[tuple[float, bool], int] = {}
+        self._taken: dict[tuple[int, bool], list[tuple[float, float]]] = {}
+        figure = axes.get_figure(root=True)
+        self._inches = axes.get_position().width * (figure.get_figwidth() if figure else 1.0)
 
     def add(self, x: float, text: str, color: Any, *, below: bool) -> None:
-        """Draw a text at the lower or upper edge, beyond those that are already there."""
-        row = self._rows.get((x, below), 0)
-        self._rows[x, below] = row + 1
+        """Draw a text at the lower or upper edge, in the first row with room for it."""
+        place = self._share(x) * self._inches
+        half = _inches(text, MARK_SIZE) / 2 + MARK_GAP
+        centre = max(half, min(place, self._inches - half))  # the labels of ticks stay free
+        row = next(row for row in count() if self._is_free(row, centre, half, below=below))
+        self._taken.setdefault((row, below), []).append((centre, half))
         offset = 1 + 7.5 * row
         self.axes.annotate(
             text,
             (x, 0.0 if below else 1.0),
             xycoords=self.axes.get_xaxis_transform(),
-            xytext=(0, offset if below else -offset),
+            xytext=(72 * (centre - place), offset if below else -offset),
             textcoords="offset points",
             ha="center",
             va="bottom" if below else "top",
-            fontsize=7,
+            fontsize=MARK_SIZE,
             color=color,
             annotation_clip=False,
             bbox={
@@ -207,6 +215,15 @@ class Stacks:
                 "alpha": 0.85,
             },
         ).set_in_layout(False)
+
+    def _share(self, x: float) -> float:
+        """Return how far a value lies from the left end of the axes, as a share of their width."""
+        share, _ = (self.axes.transScale + self.axes.transLimits).transform((x, 1.0))
+        return float(share)
+
+    def _is_free(self, row: int, centre: float, half: float, *, below: bool) -> bool:
+        taken = self._taken.get((row, below), ())
+        return all(abs(centre - other) >= half + width for other, width in taken)
 
 
 def row_axis(axes: Axes, names: Iterable[str]) -> None:
@@ -258,6 +275,15 @@ def _panels(figure: Figure) -> int:
     return len({round(axes.get_position().x0, 2) for axes in figure.axes})
 
 
+def _inches(text: str, size: float) -> float:
+    """Return the width of a text of some size in points."""
+    from matplotlib.font_manager import FontProperties  # heavy  # noqa: PLC0415
+    from matplotlib.textpath import text_to_path  # heavy  # noqa: PLC0415
+
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)
+    return float(width) / 72
+
+
 def _layout(labels: Sequence[str], title: str, width: float) -> dict[str, Any]:
     """Return the keyword arguments of a legend for its layout.
 
@@ -266,10 +292,15 @@ def _layout(labels: Sequence[str], title: str, width: float) -> dict[str, Any]:
         title: its title, or "".
         width: of the axes or the figure, in inches.
     """
-    column = HANDLE + CHARACTER * max(map(len, labels))
+    from matplotlib import rcParams  # heavy  # noqa: PLC0415
+
+    size: float = rcParams["legend.fontsize"]
+    widths = [_inches(label, size) for label in labels]
+    character = max(width / len(label) for width, label in zip(widths, labels, strict=True))
     most = 3 if len(labels) <= NARROW else 6
-    rows = math.ceil(len(labels) / max(1, min(most, int(width / column))))
-    longest = max(10, int((width - HANDLE) / CHARACTER) - 2)
+    fitting = int((width + GAP) / (HANDLE + GAP + max(widths)))
+    rows = math.ceil(len(labels) / max(1, min(most, fitting)))
+    longest = max(10, int((width - HANDLE) / character))
     return {
         "labels": [fill(label, longest) for label in labels],
         "ncols": math.ceil(len(labels) / rows),

@@ -40,8 +40,9 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
     is_cut = False
     for row, (pair, (estimate, *ends)) in enumerate(zip(pairs, intervals.tolist(), strict=True)):
         if pair.all_diverged:
-            text = f"{' and '.join(pair.all_diverged)}: all runs diverged"
-            axes.text(0.01, row, literal(text), **_at_edge(axes, theme))
+            which = "first" if pair.all_diverged == (pair.first,) else "second"
+            which = "both" if len(pair.all_diverged) > 1 else which
+            axes.text(0.01, row, f"{which}: all runs diverged", **_at_edge(axes, theme))
             continue
         if not low <= estimate <= high:
             mark_far(axes, row, [estimate], theme, left=estimate < low)
