@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from optrial.callbacks import Callback
-from optrial.engine import Engines, StackedEngine
+from optrial.engine import Engines, Part, StackedEngine
 from optrial.engine.select import choice as choice_module
 from optrial.engine.select import engines as engines_module
 from optrial.engine.select import speeds as speeds_module
@@ -69,7 +69,9 @@ def test_the_time_of_each_stack_and_of_compiling_it_is_worth_wider_stacks(
             return StepTime(2e-3, 0.0)
         return StepTime(share * speeds[len(runs)], compiling)
 
-    monkeypatch.setattr(StepTimer, "times", lambda _, *pairs: [seconds(*pair) for pair in pairs])
+    monkeypatch.setattr(
+        StepTimer, "times", lambda _, *pairs, within: [seconds(*pair) for pair in pairs]
+    )
     monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
     monkeypatch.setattr(choice_module, "can_compile", lambda: True)
     plan, dataset = small_plan(budget={"steps": steps}, seeds=64)
@@ -86,7 +88,9 @@ def test_runs_that_are_fastest_by_themselves_are_compiled_so_where_that_pays(
             return StepTime(0.018 if len(runs) == 1 else 0.015 * len(runs), 12.0)
         return StepTime(0.02 if kind == "reference" else 0.03, 0.0)
 
-    monkeypatch.setattr(StepTimer, "times", lambda _, *pairs: [seconds(*pair) for pair in pairs])
+    monkeypatch.setattr(
+        StepTimer, "times", lambda _, *pairs, within: [seconds(*pair) for pair in pairs]
+    )
     monkeypatch.setattr(choice_module, "can_compile", lambda: True)
     plan, dataset = small_plan(budget={"steps": steps}, engine="auto", compile="auto", seeds=4)
     monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
@@ -103,7 +107,9 @@ def test_many_short_runs_share_the_time_of_a_stack(
     """Though steps of a run by itself are faster, and all of them take less than a second."""
     speeds = {"reference": 1e-4, "stacked": 1.4e-4}
     monkeypatch.setattr(
-        StepTimer, "times", lambda _, *pairs: [StepTime(speeds[kind], 0.0) for kind, _ in pairs]
+        StepTimer,
+        "times",
+        lambda _, *pairs, within: [StepTime(speeds[kind], 0.0) for kind, _ in pairs],
     )
     plan, dataset = small_plan(engine="auto", compile="never", budget={"steps": 5}, seeds=seeds)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
@@ -115,6 +121,7 @@ class Machine:
 
     def __init__(self, spell: int) -> None:
         self.seconds, self.steps, self.spell = 0.0, 0, spell
+        self.clocks = Clocks(*[lambda: self.seconds] * 3)
 
     def learner(self, cost: float) -> Any:
         def advance(steps: int) -> Any:
@@ -146,16 +153,56 @@ def test_what_is_close_is_told_apart_on_a_machine_of_changing_pace(
     monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
     monkeypatch.setattr(Engines, "build", learner)
     monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
-    plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
-    clocks = Clocks(*[lambda: machine.seconds] * 3)
-    (choice,) = Engines(dataset, "float32", "cpu", clocks).choose(plan.runs)
+    budget = {"steps": 1000}
+    plan, dataset = small_plan(engine="auto", compile="never", seeds=4, budget=budget)
+    (choice,) = Engines(dataset, "float32", "cpu", machine.clocks).choose(plan.runs)
     assert choice.engine == engine
+
+
+@pytest.mark.parametrize(
+    ("steps", "seeds", "seconds"),
+    [(10, 8, 10.0), (80, 9, 0.1), (80, 21, 0.1), (200, 45, 1.0), (1000, 300, 0.3), (40, 64, 1e-3)],
+)
+def test_choosing_takes_a_small_share_of_the_training(
+    steps: int, seeds: int, seconds: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also if steps are slow and no width is faster than the others, so that all are compared."""
+    machine = Machine(7)
+    monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        Engines, "build", lambda _, kind, runs: machine.learner(seconds * len(runs))
+    )
+    monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
+    plan, dataset = small_plan(
+        engine="auto", compile="never", seeds=seeds, budget={"steps": steps}, threads=1
+    )
+    engines = Engines(dataset, "float32", "cpu", machine.clocks)
+    (choice,) = engines.choose(plan.runs)
+    allowed = max(2.0, 0.1 * steps * seeds * seconds)
+    assert machine.seconds < 1.3 * allowed
+    (again,) = engines.forecast(plan.runs)
+    assert (again.engine, again.width) == (choice.engine, choice.width)
+
+
+def test_steps_on_more_threads_that_wait_for_a_core_end_a_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With another program on the processor, steps on two threads can take a hundred times."""
+    machine = Machine(7)
+    monkeypatch.setattr(
+        Engines, "build", lambda _, kind, runs: machine.learner(1.0 if len(runs) == 2 else 100.0)
+    )
+    plan, dataset = small_plan(seeds=4)
+    engines = Engines(dataset, "float32", "cpu", machine.clocks)
+    part, whole = Part("stacked", plan.runs[:2], 1), Part("stacked", plan.runs, 2)
+    assert engines.slowdown(part, whole, within=5.0) < 0.1
+    assert machine.steps == 2
 
 
 def test_what_memory_cannot_hold_side_by_side_is_chosen_by_what_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def seconds(_: StepTimer, *candidates: Candidate) -> list[StepTime]:
+    def seconds(_: StepTimer, *candidates: Candidate, within: float) -> list[StepTime]:
         if len(candidates) > 1:
             raise MemoryError
         return [StepTime(0.02 if candidates[0][0] == "reference" else 0.021, 0.0)]
@@ -174,7 +221,7 @@ def leave_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 def test_stacks_are_as_wide_as_free_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        StepTimer, "times", lambda _, *pairs: [StepTime(1 / len(p[1]), 0.0) for p in pairs]
+        StepTimer, "times", lambda _, *pairs, within: [StepTime(1 / len(p[1]), 0.0) for p in pairs]
     )
     plan, dataset = small_plan(engine="stacked", compile="never", seeds=32)
     engines = Engines(dataset, "float32", "cpu")

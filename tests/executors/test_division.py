@@ -26,7 +26,7 @@ def engines_for(dataset: Dataset, threads: int = 1, slowdown: float = 1.0) -> An
         dataset=dataset,
         threads=lambda runs: threads,
         on_cuda=False,
-        slowdown=lambda part, whole: slowdown,
+        slowdown=lambda part, whole, within: slowdown,
     )
 
 
@@ -38,11 +38,13 @@ def parts(
     threads: int = 4,
     busy: bool = False,
     fixed: int | None = None,
+    steps: int = 1000,
     **parallel: Any,
 ) -> list[tuple[int, int]]:
     """Return width and threads of the stacks of eight runs that were chosen as one stack."""
     monkeypatch.setattr(division, "cores", lambda: count)
-    plan, dataset = small_plan(seeds=8, **({"threads": fixed} if fixed else {}))
+    keys = {"seeds": 8, "budget": {"steps": steps}}
+    plan, dataset = small_plan(**keys, **({"threads": fixed} if fixed else {}))
     choice = Choice("stacked", tuple(pack(plan.runs, 8)), seconds, busy=busy)
     engines = engines_for(dataset, threads, slowdown)
     stacks = divided([choice], engines, Parallel(**parallel))
@@ -155,6 +157,12 @@ def test_auto_divides_what_a_measurement_shows_to_be_faster(
     slowdown: float, stacks: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert parts(monkeypatch, slowdown=slowdown) == stacks
+
+
+def test_what_is_too_short_to_be_timed_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps of both divisions would take more than a tenth of the training."""
+    assert parts(monkeypatch, slowdown=0.1, steps=30) == [(8, 4)]
+    assert parts(monkeypatch, slowdown=0.1, steps=60) == [(2, 1)] * 4
 
 
 @pytest.mark.parametrize(

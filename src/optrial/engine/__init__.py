@@ -18,7 +18,7 @@ from optrial.engine.process import (
 from optrial.engine.provenance import ROUNDING, provenance
 from optrial.engine.select.choice import Choice
 from optrial.engine.select.engines import Engines, Part
-from optrial.engine.select.measure import timed_steps
+from optrial.engine.select.measure import least_seconds, most_seconds, timed_steps
 from optrial.engine.select.speeds import clear_speeds, kept_speeds, speeds_file
 from optrial.engine.training import Training
 
@@ -37,7 +37,9 @@ __all__ = [
     "clear_speeds",
     "has_fixed_threads",
     "kept_speeds",
+    "least_seconds",
     "limited_threads",
+    "most_seconds",
     "process_for",
     "provenance",
     "release_memory",

@@ -7,12 +7,13 @@ machine and the executor, but not on the number of workers that train them.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from optrial.config import Parallel
-from optrial.engine import Choice, Engines, Part, has_fixed_threads
+from optrial.engine import Choice, Engines, Part, has_fixed_threads, least_seconds, most_seconds
 from optrial.errors import USER_CODE_ERRORS
 from optrial.executors.room import cores
 from optrial.plan import balanced_stacks, estimate, grids_of, pack, training_work
@@ -87,7 +88,13 @@ def divided(choices: Sequence[Choice], engines: Engines, parallel: Parallel) -> 
     if _wants_workers(parallel):
         return parts
     whole = _whole(choices, engines)
-    worth = count > 1 and _share_of_time(stacks, parts, whole, engines, count) < _GAIN
+    if count == 1:
+        return whole
+    slowdown = 1.0
+    if max(part.threads for part in whole) > 1:
+        widest = max(parts, key=_width), max(whole, key=_width)
+        slowdown = _slowdown(*widest, choices, engines)
+    worth = slowdown * _share_of_work(stacks, parts, count) < _GAIN
     return parts if worth else whole
 
 
@@ -132,9 +139,21 @@ def _of_one_process(choice: Choice, engines: Engines) -> list[Part]:
     widest = max(stacks, key=_width)
     on_one = widest._replace(threads=1)
     fixed = has_fixed_threads(widest.runs[0])
-    if not choice.busy or fixed or widest.threads == 1 or engines.slowdown(on_one, widest) >= 1:
+    if not choice.busy or fixed or widest.threads == 1:
+        return stacks
+    if _slowdown(on_one, widest, [choice], engines) >= 1:
         return stacks
     return [stack._replace(threads=1) for stack in stacks]
+
+
+def _slowdown(part: Part, whole: Part, choices: Sequence[Choice], engines: Engines) -> float:
+    """Return `Engines.slowdown`; infinite if its steps take too much of the training of choices."""
+    seconds = sum(choice.seconds for choice in choices)
+    steps = sum(run.steps for choice in choices for stack in choice.stacks for run in stack)
+    within = most_seconds(seconds)
+    if least_seconds(seconds / max(1, steps), len(part.runs) + len(whole.runs)) > within:
+        return math.inf
+    return engines.slowdown(part, whole, within)
 
 
 class _Stack(NamedTuple):
@@ -176,19 +195,10 @@ def _most_work(stacks: Iterable[_Stack], count: int) -> float:
     return max(workers)
 
 
-def _share_of_time(
-    stacks: Sequence[_Stack],
-    parts: Sequence[Part],
-    whole: Sequence[Part],
-    engines: Engines,
-    count: int,
-) -> float:
-    """Return the expected time of parts in workers, as a share of the time in one process."""
+def _share_of_work(stacks: Sequence[_Stack], parts: Sequence[Part], count: int) -> float:
+    """Return the work of the busiest of the workers that train parts, as a share of the whole."""
     at_once = max(1, count // max(part.threads for part in parts))
-    slowdown = 1.0
-    if max(part.threads for part in whole) > 1:
-        slowdown = engines.slowdown(max(parts, key=_width), max(whole, key=_width))
-    return slowdown * _most_work(stacks, at_once) / sum(stack.work for stack in stacks)
+    return _most_work(stacks, at_once) / sum(stack.work for stack in stacks)
 
 
 def _width(part: Part) -> int:

@@ -17,7 +17,13 @@ from optrial.engine.backends.products import has_onednn, is_large
 from optrial.engine.backends.stacked import stackable_model
 from optrial.engine.process import device_limit
 from optrial.engine.select.busy import BUSY
-from optrial.engine.select.measure import NotKeptError, Times
+from optrial.engine.select.measure import (
+    Candidate,
+    NotKeptError,
+    Times,
+    least_seconds,
+    most_seconds,
+)
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.memory import MemoryLimit, needs_memory, out_of_memory, shortage
 from optrial.models import call_count, input_dtype, linear_rows
@@ -106,12 +112,19 @@ def _choice(engine: str, paced: _Paced, compiling: float = 0.0) -> Choice:
     return Choice(engine, paced.stacks, _total(paced) + compiling)
 
 
+def _candidate(choice: Choice) -> Candidate:
+    return choice.engine, choice.stacks[0]
+
+
 def _seconds_of(choice: Choice) -> float:
     return choice.seconds
 
 
 class Chooser:
     """Chooses the fastest engine and width of stacks by the speed of steps.
+
+    Timing takes at most `most_seconds`; what would take longer is not tried. Compiling is tried if
+    it is expected to save more than twice its time.
 
     Args:
         dataset: training data of all runs.
@@ -136,6 +149,7 @@ class Chooser:
         self._most = min(most or _WIDTHS[-1], _WIDTHS[-1])
         self._known_kernels: dict[tuple[str, str], int] = {}
         self._known_tensors: dict[str, int] = {}
+        self._spent_before = 0.0
 
     def choose(self, runs: Sequence[RunSpec]) -> Choice:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
@@ -143,6 +157,7 @@ class Chooser:
             on_cuda = self._place.type == "cuda"
             plain = estimate(runs, self._dataset, on_cuda=on_cuda).seconds
             plain += _STACK_SECONDS * len(runs)
+            self._spent_before = self._timer.spent
             choice = self._choose(runs, plain)
             note = choice.note or self._memory_note(runs, choice)
             modelled = choice.modelled or self._timer.modelled
@@ -159,11 +174,25 @@ class Chooser:
         reference = Choice("reference", alone, plain, modelled=True)
         if first.engine == "reference" or first.rng == "script" or first.uses_torch:
             return reference
-        if first.engine == "auto" and (len(runs) == 1 or plain < _WORTH_MEASURING):
+        guess = _Paced(alone, plain / max(1, sum(run.steps for run in runs)))
+        if first.engine == "auto" and (
+            len(runs) == 1
+            or plain < _WORTH_MEASURING
+            or not self._is_worth(guess, ("stacked", runs[: _WIDTHS[0]]))
+        ):
             return reference
         if reason := self._why_not_stacked(runs):
             return replace(reference, note=f"trained one by one: {reason}")
-        return self._fastest(runs)
+        return self._fastest(runs, guess)
+
+    def _is_worth(self, best: _Paced, *candidates: Candidate) -> bool:
+        """Return whether candidates may be timed, by the fastest stacks that are known."""
+        least = least_seconds(best.seconds, sum(len(runs) for _, runs in candidates))
+        return self._timer.are_known(*candidates) or least <= self._left(best)
+
+    def _left(self, best: _Paced) -> float:
+        """Return the seconds that timing may still take, by the fastest stacks that are known."""
+        return most_seconds(_total(best)) - (self._timer.spent - self._spent_before)
 
     def _memory_note(self, runs: Sequence[RunSpec], choice: Choice) -> str:
         """Return what memory forbids: one run, or a stack of all runs; else ""."""
@@ -191,19 +220,21 @@ class Chooser:
             return f"memory ran out when a few steps were tried; {self._limit}"
         return reason_of(error)
 
-    def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
-        by_width = self._by_width(runs)
-        stacks, seconds = min(by_width, key=_total)
-        library, share = self._library(stacks[0])
-        eager = [_choice(f"stacked{library}", _Paced(stacks, share * seconds))]
+    def _fastest(self, runs: Sequence[RunSpec], guess: _Paced) -> Choice:
+        by_width = self._by_width(runs, guess)
+        best = min(by_width, key=_total)
+        library, share = self._library(best)
+        best = _Paced(best.stacks, share * best.seconds)
+        eager = [_choice(f"stacked{library}", best)]
         compiled = [self._compiled(_Paced(s, share * one), library) for s, one in by_width]
         guesses = [min(compiled, key=_seconds_of)]
         if runs[0].engine == "auto":
-            ((seconds, _),) = self._timer.times(("reference", runs[:1]))
+            ((seconds, _),) = self._timer.times(("reference", runs[:1]), within=self._left(best))
             alone = _Paced(tuple((run,) for run in runs), seconds)
             eager.append(_choice("reference", alone))
-            if 1 / _CLOSE < eager[1].seconds / eager[0].seconds < _CLOSE:
-                eager = self._in_turns(eager)
+            close = 1 / _CLOSE < eager[1].seconds / eager[0].seconds < _CLOSE
+            if close and self._is_worth(best, *map(_candidate, eager)):
+                eager = self._in_turns(eager, best)
             guesses.append(self._compiled(alone))
         fastest = min(eager, key=_seconds_of)
         if runs[0].compile == "always":
@@ -218,14 +249,15 @@ class Chooser:
             return fastest
         if not can_compile():
             return replace(fastest, note=_NO_COMPILER)
-        return min(self._in_turns([fastest, *tried]), key=_seconds_of)
+        return min(self._in_turns([fastest, *tried], best), key=_seconds_of)
 
-    def _library(self, stack: Sequence[RunSpec]) -> tuple[str, float]:
+    def _library(self, best: _Paced) -> tuple[str, float]:
         """Return the faster library of large products, as a suffix of the engine's name.
 
         Also returns the time of a step, as a share of the time with PyTorch's default. oneDNN is
-        tried if the model has large products and memory holds two stacks.
+        tried if the model has large products, memory holds two stacks, and there is time.
         """
+        stack = best.stacks[0]
         run, default = stack[0], ("", 1.0)
         if self._timer.modelled or self._place.type != "cpu" or run.precision == "float64":
             return default
@@ -236,13 +268,14 @@ class Chooser:
         rows = linear_rows(model, self._dataset.input_shape, dtype)
         layers = ((m, rows[n]) for n, m in model.named_modules() if type(m) is nn.Linear)
         large = any(is_large(layer, samples * count) for layer, count in layers)
-        if not large or not self._fit(stack, stack):
+        pair: tuple[Candidate, Candidate] = ("stacked", stack), ("stacked+onednn", stack)
+        if not large or not self._fit(stack, stack) or not self._is_worth(best, *pair):
             return default
-        known, tried = self._timer.times(("stacked", stack), ("stacked+onednn", stack))
+        known, tried = self._timer.times(*pair, within=self._left(best))
         share = tried.seconds / known.seconds
         return ("+onednn", share) if share < _FASTER else default
 
-    def _in_turns(self, choices: Sequence[Choice]) -> list[Choice]:
+    def _in_turns(self, choices: Sequence[Choice], best: _Paced) -> list[Choice]:
         """Time choices side by side, because the machine's pace changes between measurements.
 
         If memory does not hold all of them at once, or nothing is timed, return them as they are.
@@ -250,7 +283,7 @@ class Chooser:
         if self._timer.modelled or not self._fit(*(choice.stacks[0] for choice in choices)):
             return list(choices)
         try:
-            times = self._timer.times(*((choice.engine, choice.stacks[0]) for choice in choices))
+            times = self._timer.times(*map(_candidate, choices), within=self._left(best))
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -296,7 +329,7 @@ class Chooser:
             self._known_kernels[model] = kernels
         return self._known_kernels[model]
 
-    def _by_width(self, runs: Sequence[RunSpec]) -> list[_Paced]:
+    def _by_width(self, runs: Sequence[RunSpec], guess: _Paced) -> list[_Paced]:
         """Return stacks of increasing width and their speed, until training takes longer again.
 
         A width that seems no faster is timed beside the best one, because the machine's pace
@@ -307,11 +340,15 @@ class Chooser:
         for width in self._widths(runs):
             stacks = tuple(stacks_of(grids, width))
             best = min(measured, key=_total, default=None)
+            if best is not None and not self._is_worth(best, ("stacked", stacks[0])):
+                break
             try:
-                ((seconds, _),) = self._timer.times(("stacked", stacks[0]))
+                ((seconds, _),) = self._timer.times(
+                    ("stacked", stacks[0]), within=self._left(best or guess)
+                )
                 paced = _Paced(stacks, seconds)
                 if best is not None and _total(paced) > _FASTER * _total(best):
-                    paced = _Paced(stacks, best.seconds * self._ratio(best.stacks[0], stacks[0]))
+                    paced = self._beside(best, paced)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -320,16 +357,24 @@ class Chooser:
             if best is not None and _total(paced) > _FASTER * _total(best):
                 break
         if not measured:
-            ((seconds, _),) = self._timer.times(("stacked", runs[:1]))
+            ((seconds, _),) = self._timer.times(("stacked", runs[:1]), within=self._left(guess))
             measured.append(_Paced(tuple(stacks_of(grids, 1)), seconds))
         return measured
 
-    def _ratio(self, known: Sequence[RunSpec], stack: Sequence[RunSpec]) -> float:
-        """Return the time per run and step in one stack, as a multiple of that in a known one."""
+    def _beside(self, best: _Paced, paced: _Paced) -> _Paced:
+        """Return stacks with the speed that they have beside the best ones.
+
+        They are infinitely slow if memory does not hold both, or nothing is timed; if there is no
+        time, their speed stays.
+        """
+        known, stack = best.stacks[0], paced.stacks[0]
         if self._timer.modelled or not self._fit(known, stack):
-            return math.inf
-        before, now = self._timer.times(("stacked", known), ("stacked", stack))
-        return now.seconds / before.seconds
+            return _Paced(paced.stacks, math.inf)
+        pair: tuple[Candidate, Candidate] = ("stacked", known), ("stacked", stack)
+        if not self._is_worth(best, *pair):
+            return paced
+        before, now = self._timer.times(*pair, within=self._left(best))
+        return _Paced(paced.stacks, best.seconds * now.seconds / before.seconds)
 
     def _widths(self, runs: Sequence[RunSpec]) -> list[int]:
         """Return the widths of stacks to try: those that fit into memory, in ascending order."""

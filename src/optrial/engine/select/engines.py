@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -29,7 +28,8 @@ from optrial.engine.select.measure import (
     ModelledTimes,
     NotKeptError,
     StepTimer,
-    timed_steps,
+    Trial,
+    take_turns,
 )
 from optrial.engine.select.stacking import why_not_stacked
 from optrial.errors import USER_CODE_ERRORS, EngineError
@@ -38,8 +38,6 @@ from optrial.plan import pack
 from optrial.spec import RunSpec
 
 __all__ = ["Engines", "Part"]
-
-_ROUNDS, _ROUND_SECONDS = 5, 0.1  # of a comparison of two stacks
 
 _UNTRIED = (
     "whether runs with code of your own can be trained together is tried by optrial run, and by "
@@ -92,6 +90,7 @@ class Engines:
         self.device = device
         place = self._place = torch.device("cuda" if available and device != "cpu" else "cpu")
         self._precision = precision
+        self._clocks = clocks
         timer = StepTimer(self.build, dataset, place, clocks)
         self._chooser = Chooser(dataset, place, timer, self._why_not_stacked, most)
         self._by_kept = Chooser(dataset, place, KeptTimes(timer), _stackable)
@@ -143,28 +142,35 @@ class Engines:
             threads = threads_for(runs, self.dataset)
         return threads or torch.get_num_threads()
 
-    def slowdown(self, part: Part, whole: Part) -> float:
+    def slowdown(self, part: Part, whole: Part, within: float = math.inf) -> float:
         """Return how much longer a run takes per step in one stack than in another one.
 
         The two take steps alternately, uncompiled, because the machine's pace changes. Infinite if
         they cannot be tried.
+
+        Args:
+            part: the one stack.
+            whole: the other one.
+            within: seconds after which no more steps are taken; each stack takes one at least.
         """
+        clock = self._clocks.wall
+        until = clock() + within
         try:
-            trials = [self._trial(part), self._trial(whole)]
-            rounds = [[trial() for trial in trials] for _ in range(_ROUNDS)]
+            trials = [self._trial(one) for one in (part, whole)]
+            if clock() >= until:  # the first steps say enough
+                turns = [[trial.first_step] for trial in trials]
+            else:
+                take_turns(trials, clock, until - clock())
+                turns = [trial.turns for trial in trials]
         except USER_CODE_ERRORS:
             return math.inf
-        return statistics.median(one / other for one, other in rounds)
+        ratio: float = statistics.median(one / other for one, other in zip(*turns, strict=True))
+        return ratio * len(whole.runs) / len(part.runs)
 
-    def _trial(self, part: Part) -> Callable[[], float]:
-        """Return a function that takes steps and returns their seconds per run."""
+    def _trial(self, part: Part) -> Trial:
         learner = self.build(part.engine.replace("compiled", "stacked"), part.runs)
         learner.threads = part.threads
-        learner.start(1)
-        first, _ = timed_steps(learner, time.perf_counter, 1)
-        second, _ = timed_steps(learner, time.perf_counter, 1)
-        steps = max(1, min(learner.chunk, int(_ROUND_SECONDS / min(first, second))))
-        return lambda: timed_steps(learner, time.perf_counter, steps)[0] / len(part.runs)
+        return Trial(learner, self._clocks)
 
     def one_by_one(self, runs: Sequence[RunSpec], reason: str) -> Choice:
         """Return how to train runs one by one, without trying any step of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -30,12 +31,17 @@ __all__ = [
     "StepTime",
     "StepTimer",
     "Times",
+    "Trial",
+    "least_seconds",
+    "most_seconds",
+    "take_turns",
     "timed_steps",
 ]
 
-_TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
+_TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least, if there is time
 _COMPARED_TURNS = 7  # if several candidates are compared
-_SLOW = 10.0  # seconds per step from which one measurement is enough
+_LEAST_STEPS = 3  # that timing takes: the first one often takes as long as two
+_MOST_OF_TRAINING, _ALWAYS_SECONDS = 0.1, 2.0
 
 Build = Callable[[str, Sequence[RunSpec]], Learner]
 """Returns a fresh learner of the runs of a stack for an engine."""
@@ -69,8 +75,20 @@ class Times(Protocol):
     def busy(self) -> bool:
         """True if another program used the processor during a measurement."""
 
-    def times(self, *candidates: Candidate) -> list[StepTime]:
-        """Return the speeds of candidates, to be compared with each other."""
+    @property
+    def spent(self) -> float:
+        """Seconds that measurements have taken."""
+
+    def are_known(self, *candidates: Candidate) -> bool:
+        """Return whether `times` takes no step."""
+
+    def times(self, *candidates: Candidate, within: float = math.inf) -> list[StepTime]:
+        """Return the speeds of candidates, to be compared with each other.
+
+        Args:
+            candidates: the candidates.
+            within: seconds after which no more turns are taken; each candidate has one at least.
+        """
 
 
 class NotKeptError(Exception):
@@ -85,6 +103,9 @@ class StepTimer:
         dataset: training data of all runs.
         place: device on which they are trained.
         clocks: clocks of the measurement.
+
+    Attributes:
+        spent: seconds that measurements have taken.
     """
 
     modelled = False
@@ -96,19 +117,27 @@ class StepTimer:
         self._on_cuda = place.type == "cuda"
         self._speeds = Speeds(place)
         self._share = 1.0  # of the last measurement
+        self.spent = 0.0
 
     @property
     def busy(self) -> bool:
         """True if another program used the processor during a measurement."""
         return self._speeds.busy
 
-    def times(self, *candidates: Candidate) -> list[StepTime]:
-        """Return the speeds of candidates, timed side by side."""
+    def are_known(self, *candidates: Candidate) -> bool:
+        """Return whether the speeds of candidates are kept."""
+        return self._kept(*candidates) is not None
+
+    def times(self, *candidates: Candidate, within: float = math.inf) -> list[StepTime]:
+        """Return the speeds of candidates, timed side by side; see `Times`."""
         keys = [self._key(*candidate) for candidate in candidates]
+        started = self._clocks.wall()
         try:
-            return _in_pairs(self._speeds.measured(keys, lambda: self._measure(*candidates)))
+            measured = self._speeds.measured(keys, lambda: self._measure(candidates, within))
         finally:
             release_memory()  # of learners that were built to be timed
+            self.spent += self._clocks.wall() - started
+        return _in_pairs(measured)
 
     def kept_times(self, *candidates: Candidate) -> list[StepTime]:
         """Return kept speeds of candidates.
@@ -116,10 +145,13 @@ class StepTimer:
         Raises:
             NotKeptError: there are none.
         """
-        seconds = self._speeds.kept([self._key(*candidate) for candidate in candidates])
+        seconds = self._kept(*candidates)
         if seconds is None:
             raise NotKeptError
         return _in_pairs(seconds)
+
+    def _kept(self, *candidates: Candidate) -> list[float] | None:
+        return self._speeds.kept([self._key(*candidate) for candidate in candidates])
 
     def _key(self, engine: str, specs: Sequence[RunSpec]) -> dict[str, Any]:
         """Return everything that the time of a step depends on."""
@@ -138,7 +170,7 @@ class StepTimer:
             "rules": [f"{spec.rule}{spec.structure}" for spec in specs],
         }
 
-    def _measure(self, *candidates: Candidate) -> Measured:
+    def _measure(self, candidates: Sequence[Candidate], within: float) -> Measured:
         """Time candidates alternately.
 
         Each is compared with the first one round by round, because the machine's pace changes. The
@@ -152,11 +184,8 @@ class StepTimer:
             for learner, (_, specs) in zip(learners, candidates, strict=True):
                 if not has_fixed_threads(specs[0]):
                     learner.threads = 1
-        trials = [_Trial(learner, self._clocks) for learner in learners]
-        turns = _TIMED_TURNS if len(trials) == 1 else _COMPARED_TURNS
-        while not all(trial.enough(turns) for trial in trials):
-            for trial in trials:
-                trial.take_turn()
+        trials = [Trial(learner, self._clocks) for learner in learners]
+        take_turns(trials, self._clocks.wall, within)
         by_cpu = not self._on_cuda and all(trial.on_one_thread for trial in trials)
         rounds = [np.array(trial.cpu_turns if by_cpu else trial.turns) for trial in trials]
         seconds, pace = [], np.median(trials[0].turns)
@@ -185,23 +214,39 @@ class StepTimer:
 class KeptTimes:
     """The speeds that a timer has kept; no step is taken."""
 
-    modelled, busy = False, False
+    modelled, busy, spent = False, False, 0.0
 
     def __init__(self, timer: StepTimer) -> None:
-        self.times = timer.kept_times
+        self._timer = timer
+        self.are_known = timer.are_known
+
+    def times(self, *candidates: Candidate, within: float = math.inf) -> list[StepTime]:
+        """Return the kept speeds of candidates.
+
+        Raises:
+            NotKeptError: there are none.
+        """
+        del within
+        return self._timer.kept_times(*candidates)
 
 
 class ModelledTimes:
     """Speeds from a model of the cost; no step is taken. Those of compiled steps are unknown."""
 
-    modelled, busy = True, False
+    modelled, busy, spent = True, False, 0.0
 
     def __init__(self, dataset: Dataset, place: torch.device) -> None:
         self._dataset = dataset
         self._on_cuda = place.type == "cuda"
 
-    def times(self, *candidates: Candidate) -> list[StepTime]:
+    def are_known(self, *candidates: Candidate) -> bool:
+        """Return that no step is taken."""
+        del candidates
+        return True
+
+    def times(self, *candidates: Candidate, within: float = math.inf) -> list[StepTime]:
         """Return the expected speeds of candidates."""
+        del within
         return [StepTime(self._seconds(*candidate), 0.0) for candidate in candidates]
 
     def _seconds(self, engine: str, specs: Sequence[RunSpec]) -> float:
@@ -218,11 +263,33 @@ def _threads(learner: Learner) -> int:
     return learner.threads or torch.get_num_threads()
 
 
-class _Trial:
+def most_seconds(training: float) -> float:
+    """Return the seconds that timing steps may take to choose how a training is done.
+
+    Args:
+        training: seconds of the training by the fastest way that is known.
+    """
+    return max(_ALWAYS_SECONDS, _MOST_OF_TRAINING * training)
+
+
+def least_seconds(pace: float, runs: int) -> float:
+    """Return the seconds that timing stacks takes at least.
+
+    Args:
+        pace: seconds per run and step.
+        runs: number of their runs.
+    """
+    return _LEAST_STEPS * pace * runs
+
+
+class Trial:
     """Steps of a learner, as many at once as in training unless that takes too long.
 
-    Attributes:
+    Args:
         learner: takes the steps.
+        clocks: clocks of the measurement.
+
+    Attributes:
         threads: number of its threads.
         first_step: seconds of the first step.
         turns: seconds per step, one value per turn.
@@ -230,31 +297,36 @@ class _Trial:
     """
 
     def __init__(self, learner: Learner, clocks: Clocks) -> None:
-        self.learner = learner
+        self._learner = learner
         self.threads = _threads(learner)
         self._clocks = clocks
         learner.start(1)
         self.turns: list[float] = []
         self.cpu_turns: list[float] = []
         self._wall = self._cpu = 0.0
+        self._at_once = 0  # unknown
         self.first_step = self._timed(1)
-        at_once = int(_TIMED_SECONDS / _TIMED_TURNS / self._timed(1))
-        self._at_once = min(max(at_once, 1), learner.chunk)
 
     def enough(self, turns: int) -> bool:
         """Return whether it had that many turns and enough time."""
-        if self.turns and self.turns[0] > _SLOW:
-            return True
         return len(self.turns) >= turns and sum(self.turns) * self._at_once >= _TIMED_SECONDS
 
     def take_turn(self) -> None:
-        """Take steps and time them."""
+        """Take steps and time them. The first turn finds how many steps a turn has."""
+        steps = self._at_once or 1
         wall, cpu = self._clocks.wall(), self._clocks.thread()
-        self.turns.append(self._timed(self._at_once))
-        self._wall += self._clocks.wall() - wall
-        used = self._clocks.thread() - cpu
+        seconds = self._timed(steps)
+        elapsed, used = self._clocks.wall() - wall, self._clocks.thread() - cpu
+        if not self._at_once:
+            wanted = int(_TIMED_SECONDS / _TIMED_TURNS / seconds)
+            self._at_once = min(max(wanted, 1), self._learner.chunk)
+            if self._at_once > 1:
+                return self.take_turn()
+        self.turns.append(seconds)
+        self.cpu_turns.append(used / steps)
+        self._wall += elapsed
         self._cpu += used
-        self.cpu_turns.append(used / self._at_once)
+        return None
 
     @property
     def on_one_thread(self) -> bool:
@@ -267,8 +339,25 @@ class _Trial:
         return cpu_share(self._cpu, self._wall)
 
     def _timed(self, steps: int) -> float:
-        seconds, _ = timed_steps(self.learner, self._clocks.wall, steps)
+        seconds, _ = timed_steps(self._learner, self._clocks.wall, steps)
         return seconds
+
+
+def take_turns(trials: Sequence[Trial], clock: Callable[[], float], within: float) -> None:
+    """Let learners take turns, because the machine's pace changes.
+
+    Args:
+        trials: the learners.
+        clock: returns the time in seconds.
+        within: seconds after which no more turns are taken; each learner has one at least.
+    """
+    turns = _TIMED_TURNS if len(trials) == 1 else _COMPARED_TURNS
+    until = clock() + within
+    while not all(trial.enough(turns) for trial in trials):
+        for trial in trials:
+            trial.take_turn()
+        if clock() >= until:
+            break
 
 
 def timed_steps(
