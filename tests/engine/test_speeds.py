@@ -296,6 +296,13 @@ def test_one_busy_core_is_noticed_among_several(threads: int) -> None:
     assert cpu_share(threads * 0.96, 1.0, threads) >= LEAST_CPU_SHARE
 
 
+def test_looking_whether_threads_have_cores_ends_soon_if_they_have_none() -> None:
+    looks = iter(range(100))
+    share = share_of_products(Clocks(lambda: 0.2 * next(looks), lambda: 0.0, lambda: 0.0))
+    assert share < LEAST_CPU_SHARE
+    assert next(looks) == 4
+
+
 @pytest.mark.slow
 def test_programs_that_spin_are_noticed() -> None:
     spinning = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]

@@ -16,6 +16,7 @@ LEAST_CPU_SHARE = 0.8
 """Least `cpu_share` of a measurement that is kept."""
 
 _SIZE, _PRODUCTS = 512, 16  # 4e9 operations: 0.03 s on one core
+_LONG_SECONDS = 0.5  # of these products, after which no more are needed
 
 
 class Clocks(NamedTuple):
@@ -55,7 +56,11 @@ def share_of_products(clocks: Clocks) -> float:
     matrix = torch.ones(_SIZE, _SIZE)
     matrix @ matrix  # starts the threads
     started, used = clocks.wall(), clocks.process()
+    wall = 0.0
     for _ in range(_PRODUCTS):
         matrix @ matrix
-    wall, cpu = clocks.wall() - started, clocks.process() - used
+        wall = clocks.wall() - started
+        if wall > _LONG_SECONDS:
+            break
+    cpu = clocks.process() - used
     return cpu_share(cpu, wall, torch.get_num_threads())
