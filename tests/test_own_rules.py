@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 
 import optrial
 from optrial import Study, StudyError
-from optrial.rules import RULES, Rule
+from optrial.rules import RULES, Hyperparameter, Rule
 from optrial.rules.arrays import zeros_like
 from tests.small import small_keys
 from tests.tolerance import METRIC_FLOAT32
@@ -103,6 +104,13 @@ def test_the_catalogue_has_all_texts(rule: Rule) -> None:
     assert all(h.meaning for h in rule.hyperparameters)
 
 
+def test_a_hyperparameter_needs_no_text() -> None:
+    rule = replace(PLAIN, hyperparameters=(Hyperparameter("lr", 0.01, low_open=True),))
+    assert Study(**small_keys() | {"optimizers": [rule]}).plan().runs[0].hyperparameters == {
+        "lr": 0.01
+    }
+
+
 def test_hyperparameters_by_their_defaults_have_ranges() -> None:
     assert BARE["one array"].defaults == RATES
     for lr in (0, -1, True):
@@ -140,6 +148,8 @@ def test_objects_have_their_own_name_under_any_key(
     assert [entry.label for entry in study.config.optimizers] == [name]
     own = Study(**small_keys() | {"optimizers": [{key: thing, "name": "given"}]})
     assert [entry.label for entry in own.config.optimizers] == ["given"]
+    both = Study(**small_keys() | {"optimizers": [{key: thing}, {key: thing, "name": "given"}]})
+    assert [entry.label for entry in both.config.optimizers] == [name, "given"]
 
 
 def test_compare_takes_objects_alone_and_with_hyperparameters() -> None:

@@ -91,7 +91,8 @@ def compare(
         model: as in a study file, or a function or class that returns a module and may take
             `input_shape` and `classes`.
         data: as in a study file; or arrays: ``{"train": (inputs, targets), "test": ...}``,
-            ``(inputs, targets)``, or a `torch.utils.data.Dataset`.
+            ``(inputs, targets)``, or a `torch.utils.data.Dataset`; as ``{"name": arrays}`` with
+            further keys of a dataset, such as ``"inputs": "tokens"`` for token numbers.
         optimizers: names of rules, entries as in a study file, `Rule` objects,
             `torch.optim.Optimizer` classes, and functions that take parameters and return an
             optimizer; the keys ``torch`` and ``rule_factory`` of an entry may hold the object.

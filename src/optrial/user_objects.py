@@ -35,8 +35,11 @@ def with_named_problem(path: str, problem: object) -> Any:
     if not isinstance(problem, Mapping):
         return problem
     named = dict(problem)
-    if _is_data(problem.get("dataset")):
-        named["dataset"] = dataset_name(problem["dataset"])
+    dataset = problem.get("dataset")
+    if isinstance(dataset, Mapping) and _is_data(dataset.get("name")):
+        named["dataset"] = {**dataset, "name": dataset_name(dataset["name"])}
+    elif _is_data(dataset):
+        named["dataset"] = dataset_name(dataset)
     model = problem.get("model")
     factory = model.get("factory") if isinstance(model, Mapping) else model
     if hasattr(factory, "state_dict") and not isinstance(factory, type):
@@ -76,7 +79,7 @@ def with_named_optimizers(entries: Iterable[object]) -> list[Any]:
         StudyError: an object cannot be told apart from others like it.
     """
     named = [_with_named_optimizer(f"optimizers[{i}]", entry) for i, entry in enumerate(entries)]
-    counts = Counter(own_name for _, own_name in named)
+    counts = Counter(_given_name(entry) or own_name for entry, own_name in named)
     return [
         {"name": own_name, **entry} if own_name and counts[own_name] == 1 else entry
         for entry, own_name in named
@@ -105,6 +108,12 @@ def _with_named_optimizer(path: str, entry: object) -> tuple[Any, str]:
     kind = "torch" if _takes_parameters(thing) else "rule_factory"
     others = {name: value for name, value in entry.items() if name != key}
     return {kind: _name_of(f"{path}.{key}", thing), **others}, _own_name(thing)
+
+
+def _given_name(entry: object) -> str:
+    """Return the name that an entry of `optimizers` gives; empty if it gives none."""
+    name = entry.get("name") if isinstance(entry, Mapping) else None
+    return name if isinstance(name, str) else ""
 
 
 def _own_name(thing: object) -> str:

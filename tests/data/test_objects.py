@@ -16,9 +16,11 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
+from optrial import Study
 from optrial.data import Dataset, load_dataset
-from optrial.errors import DataError
+from optrial.errors import DataError, StudyError
 from tests.data.objects import load_objects
+from tests.small import small_keys
 
 X = np.arange(40, dtype=np.float32).reshape(20, 2)
 Y = np.arange(20) % 3
@@ -279,3 +281,20 @@ def test_missing_targets_are_named() -> None:
     labels = ["u", None] * 20
     with pytest.raises(DataError, match="targets are of type object, such as None; they must be"):
         load_objects((FRAME, labels))
+
+
+def test_token_numbers_in_arrays_are_declared_beside_them() -> None:
+    class Table(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(9, 2)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return self.table(tokens).mean(1)
+
+    tokens, labels = np.arange(40).reshape(20, 2) % 9, np.arange(20) % 2
+    problem = {"model": Table, "dataset": (tokens, labels)}
+    with pytest.raises(StudyError, match=r"token numbers, add inputs: tokens to the dataset"):
+        Study(**small_keys(batch_size=4) | {"problem": problem}).plan()
+    problem["dataset"] = {"name": (tokens, labels), "inputs": "tokens"}
+    assert Study(**small_keys(batch_size=4) | {"problem": problem}).plan().runs

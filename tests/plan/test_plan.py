@@ -150,6 +150,15 @@ def test_a_function_has_no_samples_of_a_dataset(keys: dict[str, Any], message: s
     assert message in str(caught.value)
 
 
+def test_a_range_without_points_has_no_number_of_values() -> None:
+    optimizers = [{"rule": "sgd", "lr": {"log": [0.01, 1]}}]
+    with pytest.raises(StudyError) as caught:
+        Study(**small_keys(optimizers=optimizers, tune={"trials": 5}))
+    (refused,) = caught.value.problems
+    assert refused.path == "optimizers[0].lr"
+    assert "a grid needs a number of values" in refused.message
+
+
 @pytest.mark.parametrize(
     "problem",
     [

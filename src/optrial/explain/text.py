@@ -83,7 +83,9 @@ def _modifier_lines(modifier: Modifier, width: int) -> list[str]:
 def _hyperparameters(part: Rule | Modifier) -> dict[str, str]:
     """Return each hyperparameter with its default, and its meaning and range."""
     return {
-        f"{h.name} = {_default(h)}": f"{_meaning(h)}; {h.range.replace(' ', FIXED)}"
+        f"{h.name} = {_default(h)}": "; ".join(
+            filter(None, (_meaning(h), h.range.replace(" ", FIXED)))
+        )
         for h in part.hyperparameters
     }
 
@@ -100,7 +102,7 @@ def _equations(rule: Rule) -> list[str]:
 def _meaning(hyperparameter: Hyperparameter) -> str:
     """Return the meaning of a hyperparameter, and its letters."""
     written = hyperparameter.written
-    return f"{hyperparameter.meaning} ({written})" if written else hyperparameter.meaning
+    return " ".join(filter(None, (hyperparameter.meaning, written and f"({written})")))
 
 
 def _comparison_lines(comparison: Comparison, width: int) -> list[str]:

@@ -120,12 +120,13 @@ def _why_not(selected: str) -> str:
 def check_spaces(study: StudyFile) -> Iterator[Problem]:
     """Yield why the axes of a study, each right by itself, cannot be tried as it says."""
     spaces = [space_of(study, entry) for entry in study.optimizers]
-    if study.tune is None or study.tune.sampler == "grid":
-        yield from _open_axes(spaces)
-    if study.tune is not None and study.tune.sampler == "grid":
-        yield from _unequal_grids(study.tune, spaces)
-    elif study.tune is not None:
+    if study.tune is not None and study.tune.sampler != "grid":
         yield from _small_spaces(study.tune, spaces)
+        return
+    without_size = list(_open_axes(spaces))
+    yield from without_size
+    if study.tune is not None and not without_size:
+        yield from _unequal_grids(study.tune, spaces)
 
 
 def _open_axes(spaces: Sequence[Space]) -> Iterator[Problem]:

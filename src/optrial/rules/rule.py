@@ -49,7 +49,7 @@ class Hyperparameter:
     Attributes:
         name: as in study files: "lr".
         default: used if a study sets no value.
-        meaning: one clause in plain words.
+        meaning: one clause in plain words; may be empty in rules of your own.
         low: smallest value; allowed unless `low_open`.
         high: largest value; allowed unless `high_open`.
         low_open: whether `low` itself is excluded.
@@ -64,7 +64,7 @@ class Hyperparameter:
 
     name: str
     default: float | bool
-    meaning: str
+    meaning: str = ""
     low: float = 0.0
     high: float = math.inf
     low_open: bool = False

@@ -541,7 +541,7 @@ def test_sentence_of_the_best() -> None:
     family = compared(shifted({"a": 0.0, "b": 0.0, "c": 0.0}, 12))
     assert best_sentence(family) == (
         f"No clear winner: {family.order[0]} is ahead with 95.2 % test accuracy, "
-        "undecided against all 2 others"
+        "undecided against both others"
     )
     family = compared(shifted({name: 0.01 * i - 0.05 for i, name in enumerate("abcdef")}, 3))
     assert best_sentence(family) == (

@@ -91,7 +91,8 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
         start = f"No clear winner yet: {ahead} {value}, but {too_few}"
         return f"{start} {count} {compared}{_needed(comparisons)}{behind}"
     if len(undecided) + 1 == count:
-        against = undecided[0] if count == 2 else f"all {count - 1} others"
+        others = "both others" if count == 3 else f"all {count - 1} others"
+        against = undecided[0] if count == 2 else others
         clause = f", undecided against {against}" * ahead.startswith(f"{best} is")
         return f"No clear winner: {ahead} {value}{clause}{behind}"
     are = "are" if len(undecided) > 1 else "is"

@@ -154,7 +154,7 @@ def _outputs(
         shown = f"on inputs of shape {tuple(inputs.shape)}, {type_name(inputs.dtype)}"
         if isinstance(problem.input_shape, PackedShape):
             shown = f"on {problem.input_shape.as_received}"
-        return None, f"raised {error_text(error)} {shown}{_type_hint(model, inputs.dtype)}"
+        return None, f"raised {error_text(error)} {shown}{_type_hint(model, problem, inputs.dtype)}"
     reason = _wrong(outputs, targets, problem)
     return outputs, reason and f"returned {reason}"
 
@@ -165,8 +165,11 @@ def _wrong(outputs: object, targets: Tensor, problem: TrialProblem) -> str:
     return wrong_outputs(outputs, targets, problem.loss, problem.classes, classes_last=last)
 
 
-def _type_hint(model: nn.Module, dtype: torch.dtype) -> str:
-    """Return the way out if the types of parameters may be why a model refuses its inputs."""
+def _type_hint(model: nn.Module, problem: TrialProblem, dtype: torch.dtype) -> str:
+    """Return the way out if types may be why a model refuses its inputs."""
+    tables = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
+    if tables and dtype.is_floating_point and not isinstance(problem.input_shape, PackedShape):
+        return "; if they are token numbers, add inputs: tokens to the dataset, for int64"
     types = foreign_types(model, dtype) if dtype.is_floating_point else []
     if not types:
         return ""
