@@ -477,6 +477,7 @@ def _described(
         code: names of user code, by their place in the study.
     """
     first = runs[0]
+    splits = dict.fromkeys(split for run in runs for split in run.evaluate_on)
     engines = dict.fromkeys(_ENGINES[choice.engine] for choice in cost.choices)
     width = max(choice.width for choice in cost.choices)
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
@@ -490,8 +491,8 @@ def _described(
         "your code": ", ".join(imports) or "none",
         "training": f"{' and '.join(engines)}, up to {counted(width, 'run')} at a time; "
         f"{first.precision}, rng {first.rng}",
-        "evaluation": f"{first.evaluated_steps} on {', '.join(first.evaluate_on)}"
-        if first.evaluate_on
+        "evaluation": f"{first.evaluated_steps} on {', '.join(splits)}"
+        if splits
         else "none: neither a validation nor a test split",
         "parameters": f"{cost.estimate.parameters:,} in the largest model",
         "time": f"{at_least} {duration(cost.seconds)} on this machine, from {cost.basis}",

@@ -38,7 +38,6 @@ from optrial.analysis.statistics import (
     BestOfK,
     Verdict,
     best_of_k,
-    compare,
     known_values,
     mean_interval,
 )
@@ -293,15 +292,16 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
     different value makes the two equal.
     Fix: also tune the hyperparameter that turns the general rule into the special case.
     """
-    metric = context.report_metric
-    better = context.directions.better(metric)
-    for problem in context.problems if better else ():
+    for problem in context.problems:
         by_rule = {o.rule: o for o in problem.optimizers}
         for general_rule, special_rule, name in INCLUSIONS:
             general, special = by_rule.get(general_rule), by_rule.get(special_rule)
             if not (general and special and general.chosen and special.chosen):
                 continue
-            if name in general.tuned or not _loses(context, general, special, metric, better):
+            if problem.not_compared or name in general.tuned:
+                continue
+            pair = problem.pair(general.chosen.name, special.chosen.name)
+            if pair.verdict is not Verdict.WORSE:
                 continue
             fixed = hyperparameters(general.reported[0]).get(name)
             value = "its default" if fixed is None else fixed
@@ -311,27 +311,13 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
                 for claim in context.claims
             )
             yield Observation(
-                f"{general.name} loses to {special.name} on {metric_title(metric)} with {name} "
-                f"fixed at {value}, although a different value makes the two equal",
+                f"{general.name} loses to {special.name} on {metric_title(pair.metric)} with "
+                f"{name} fixed at {value}, although a different value makes the two equal",
                 {"general": general.name, "special": special.name, "fixed": {name: fixed}},
                 [*general.reported, *special.reported],
                 _imitation(context, problem, general, name),
                 Severity.ERROR if claimed else None,
             )
-
-
-def _loses(
-    context: Context,
-    general: OptimizerRuns,
-    special: OptimizerRuns,
-    metric: str,
-    better: str | None,
-) -> bool:
-    """Return True if the setting of `general` is significantly worse than that of `special`."""
-    first, second = general.contenders[0].values(metric), special.contenders[0].values(metric)
-    higher = better == "higher"
-    pair = compare(first, second, metric=metric, higher_is_better=higher, seed=context.seed)
-    return pair.verdict is Verdict.WORSE
 
 
 def _imitation(context: Context, problem: ProblemView, general: OptimizerRuns, name: str) -> Remedy:
