@@ -134,8 +134,12 @@ def test_a_lone_optimizer_without_steps_is_not_recommended(tmp_path: Path) -> No
 def test_the_plan_says_when_weights_are_evaluated(tmp_path: Path, optrial: Command) -> None:
     study = tmp_path / "study.json"
     for steps, text in ((0, "of the initial weights"), (20, "before training and every 10 steps")):
-        study.write_text(json.dumps(small_keys(budget={"steps": steps}, evaluate=START)), "utf-8")
-        assert f"{text} on test" in optrial("plan", study).out
+        rules = [{"rule": rule, "lr": 0.1} for rule in ("sgd", "adam")]
+        keys = small_keys(budget={"steps": steps}, evaluate=START, optimizers=rules)
+        study.write_text(json.dumps(keys), "utf-8")
+        plan = optrial("plan", study)
+        assert f"{text} on test" in plan.out
+        assert ("cannot separate" in plan.err) == bool(steps)
 
 
 def test_best_weights_may_be_the_initial_ones(tmp_path: Path) -> None:
@@ -151,7 +155,7 @@ def test_no_steps_need_an_evaluation() -> None:
     with pytest.raises(StudyError, match=r"budget.steps: 0: trains nothing.*start: true"):
         Study(**small_keys(budget={"steps": 0}))
     tuned = {"tune": {"seeds": 1}, "claims": ["sgd is best on test_accuracy"]}
-    with pytest.raises(StudyError, match=r"budget.steps: 0: .*leave out tune and claims\."):
+    with pytest.raises(StudyError, match=r"budget.steps: 0: .*tune: null and claims: \[\]\."):
         Study(**small_keys(budget={"steps": 0}, evaluate=START, **tuned))
     with pytest.raises(StudyError, match="budget"):
         Study(**small_keys(budget={"steps": -1}, evaluate=START))

@@ -581,7 +581,7 @@ def _seeds_note(made: Plan) -> str:
     from optrial.analysis.statistics import minimum_pairs
 
     studies = [study for study in made.studies.by_name.values() if study.folds is None]
-    if not studies:
+    if not studies or not any(run.steps for run in made.runs):
         return ""
     optimizers = len(made.studies.shared.optimizers)
     seeds = min(len(study.seeds) for study in studies)

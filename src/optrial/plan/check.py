@@ -230,12 +230,13 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
             "0: trains nothing; give 1 or more, or evaluate the initial weights with "
             "evaluate: {start: true}.",
         )
-    asked = [key for key in ("tune", "claims") if getattr(study, key)]
+    without = {"tune": "tune: null", "claims": "claims: []"}
+    asked = [key for key in without if getattr(study, key)]
     if study.budget.steps == 0 and asked:
         yield Problem(
             "budget.steps",
             f"0: trains nothing, so that {' and '.join(asked)} would say nothing of an optimizer; "
-            f"give 1 or more, or leave out {' and '.join(asked)}.",
+            f"give 1 or more, or {' and '.join(without[key] for key in asked)}.",
         )
     if study.rng == "script":
         if study.engine not in ("auto", "reference"):
