@@ -202,6 +202,10 @@ def test_limits_and_chosen_lines() -> None:
     assert axes.get_ylim()[0] == 0.2
     with pytest.raises(StoreError, match="no line is named 'lion'"):
         drawn(view, options=CurveOptions(only=["lion"]))
+    with pytest.raises(StoreError, match=r"limits: 93 is beyond .* between 0 and 1; 95 % is 0.95"):
+        drawn(view, options=CurveOptions(limits=(93, None)))
+    with pytest.raises(StoreError, match=r"limits: 50:: no value of training loss"):
+        drawn(view, metrics=("train_loss",), options=CurveOptions(limits=(50, None)))
 
 
 def test_a_setting_that_was_not_chosen_is_drawn_by_its_name() -> None:

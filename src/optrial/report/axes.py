@@ -40,8 +40,8 @@ NEAR = 5.0
 """Largest distance from the best value of what a figure shows, in distances of its best third."""
 HANDLE, GAP, LEGEND_ROW = 0.33, 0.2, 0.125
 """Inches of a legend: width of a line beside its label, gap between columns, height of a row."""
-AXIS = 0.45
-"""Inches from the left edge of a figure to its axes, where the legend of axes begins."""
+AXIS = 0.62
+"""Inches from the left edge of a figure to its axes at most, where the legend of axes begins."""
 ROWS_AT_FIRST = 3
 """Rows of a legend for which every figure has room."""
 MARK_SIZE, MARK_GAP = 7, 0.03

@@ -263,7 +263,7 @@ def draw_curves(
 
     Raises:
         StoreError: no contender is named as `options.only` says, or a metric is the value of
-            different losses.
+            different losses, or the limits hold no value.
     """
     contenders = _Contenders(sources, options.only)
     _check_losses(contenders, metrics)
@@ -281,7 +281,7 @@ def draw_curves(
     if options.limits == (None, None):
         _mark_outside(axes, lines, directions.percent(label), theme)
     else:
-        axes.set_ylim(*options.limits)
+        _set_limits(axes, options.limits, label, directions)
         if axes.get_yscale() == "log":
             log_axis(axes.yaxis, *axes.get_ylim(), 8)
     _x_axis(axes, lines)
@@ -290,6 +290,29 @@ def draw_curves(
     if published:
         axes.plot([], [], mec=theme.text, label=PUBLISHED, **_circle(theme))
     legend(axes, contenders.title if named else "")
+
+
+def _set_limits(
+    axes: Axes, limits: tuple[float | None, float | None], metric: str, directions: Directions
+) -> None:
+    """Set the ends of the vertical axis that are given.
+
+    Raises:
+        StoreError: the metric cannot have such a value, or none that is drawn lies within.
+    """
+    least, greatest = directions.bounds(metric)
+    for end in limits:
+        if end is not None and not least <= end <= greatest:
+            title = directions.title(metric)
+            raise StoreError(
+                f"limits: {end:g} is beyond the values of {title}, which lie between {least:g} and "
+                f"{greatest:g}; 95 % is 0.95. Draw metrics with other limits apart."
+            )
+    axes.set_ylim(*limits)
+    low, high = axes.get_ylim()
+    if not low < high:
+        given = ":".join("" if end is None else f"{end:g}" for end in limits)
+        raise StoreError(f"limits: {given}: no value of {directions.title(metric)} lies there.")
 
 
 def _check_losses(contenders: _Contenders, metrics: Sequence[str]) -> None:
@@ -515,9 +538,9 @@ def _shared_label(metrics: Sequence[str], directions: Directions) -> str:
 def _x_axis(axes: Axes, lines: Sequence[_Line]) -> None:
     """Start at 0 where all values are of one step, and keep ticks apart."""
     ends = {float(x) for line in lines for x in line.x[[0, -1]]}
-    if len(ends) == 1 and max(ends) > 0:
-        axes.set_xlim(0, 1.06 * max(ends))
-    axes.locator_params(axis="x", nbins=7, integer=max(ends, default=0.0) >= 2)
+    if len(ends) == 1:
+        axes.set_xlim(0, 1.06 * max(ends) or 1.0)
+    axes.locator_params(axis="x", nbins=7, integer=not 0 < max(ends, default=0.0) < 2)
 
 
 def _x_label(lines: Sequence[_Line], unit: str, smooth: int | None) -> str:

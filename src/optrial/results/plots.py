@@ -92,7 +92,8 @@ class Plots(Targets):
             beside: results of other studies, drawn on the same axes.
 
         Raises:
-            StoreError: a metric is not recorded, or there is no such problem or optimizer.
+            StoreError: a metric is not recorded, there is no such problem or optimizer, or no value
+                lies within the limits.
         """
         sources, metrics = self._curve_sources(metric, problem, beside)
         options = CurveOptions(x, smooth, limits, only, each_seed)
