@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from optrial.analysis.audit import AUDIT_RULES, Severity, as_json, summary_line
+from optrial.analysis.audit.learning import _stand_still
 from optrial.analysis.view import PlanVersion
 from optrial.config import override, parse_study
 from optrial.plan import check_study
@@ -815,6 +816,15 @@ def test_a_rule_loses_to_its_special_case_where_the_corrected_test_says_so(
     better = values("sgd", 0.95)(sound())
     case = better.only(lambda r: not reported(r) or r.seed < seeds)
     assert ("A06" in {finding.rule for finding in case.audit().findings}) is shown
+
+
+def test_a_fall_that_short_runs_show_together_is_no_standstill() -> None:
+    def curve(last: float) -> Curve:
+        return Curve(np.arange(1, 12), np.array([1.0] * 9 + [last, 1.3 - last]))
+
+    assert _stand_still([curve(0.8)])
+    assert _stand_still([curve(0.8)] * 2)
+    assert not _stand_still([curve(0.8)] * 20)
 
 
 def test_settings_of_another_protocol_are_no_hidden_trials() -> None:

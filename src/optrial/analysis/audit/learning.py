@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -155,7 +155,7 @@ def loss_stands_still(context: Context) -> Iterator[Observation]:
         still: dict[str, list[Record]] = {}
         for contender in problem.contenders:
             runs = [r for r in _learning(contender, context) if r.run_id in curves]
-            if runs and all(_stands_still(curves[run.run_id]) for run in runs):
+            if runs and _stand_still([curves[run.run_id] for run in runs]):
                 still[contender.name] = runs
         if still:
             name, runs = next(iter(still.items()))
@@ -192,14 +192,26 @@ def _loss_of_steps(problem: ProblemView) -> str:
     return next((name for name in (*names, "train_loss") if name in record.metrics), "")
 
 
-def _stands_still(curve: Curve) -> bool:
-    """Return True if a loss is no lower at the end than at first, beyond its noise."""
-    if len(curve) < FIRST_VALUES or not np.isfinite(curve.values).all():
+def _stand_still(curves: Sequence[Curve]) -> bool:
+    """Return True if no loss is lower at the end than at first, beyond its noise, nor their mean.
+
+    The noise of a single short run hides a fall that all runs show together.
+    """
+    if any(len(c) < FIRST_VALUES or not np.isfinite(c.values).all() for c in curves):
         return False
-    first, last = _first_and_last(curve.values)
+    falls, errors, starts = np.array([_fall(curve.values) for curve in curves]).T
+    least = np.maximum(STANDARD_ERRORS * errors, LEAST_FALL * abs(starts))
+    together = STANDARD_ERRORS * math.sqrt((errors**2).mean() / len(errors))
+    return bool((falls < least).all()) and bool(
+        falls.mean() < max(together, LEAST_FALL * abs(starts.mean()))
+    )
+
+
+def _fall(values: Floats) -> tuple[float, float, float]:
+    """Return by how much a loss fell, the standard error of that, and the loss at first."""
+    first, last = _first_and_last(values)
     error = math.sqrt(last.var(ddof=1) * (1 / len(first) + 1 / len(last)))
-    least = max(STANDARD_ERRORS * error, LEAST_FALL * abs(first.mean()))
-    return bool(first.mean() - last.mean() < least)
+    return float(first.mean() - last.mean()), error, float(first.mean())
 
 
 def _first_and_last(values: Floats) -> tuple[Floats, Floats]:

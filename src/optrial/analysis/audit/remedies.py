@@ -224,8 +224,9 @@ def scaling_remedy(context: Context, records: Sequence[Record]) -> Remedy | None
         fixed = [key for key in ("mean", "std") if arguments.get(key) is not None]
         settings |= {f"problem.dataset.{key}": None for key in fixed}
         settings["problem.dataset.scale"] = "standardize"
-    unit = "; losses and metrics are then in standard deviations of the targets"
+    unit = ", with losses and metrics in standard deviations of the targets"
     action = f"standardize the {' and the '.join(unscaled)}{unit * ('targets' in unscaled)}"
+    action += "; the best rates change, so audit again"
     return context.remedy(action, settings, len(records), records)
 
 
