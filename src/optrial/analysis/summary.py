@@ -105,16 +105,18 @@ def missing_values(records: Iterable[Record]) -> list[str]:
 
     Means over seeds leave these runs out.
     """
-    records = list(records)
-    shown = (name for r in records for name, value in r.metrics.items() if value is not None)
-    means = [name for name in dict.fromkeys(shown) if MetricName.parse(name).epoch_mean]
+    done = [record for record in records if record.status is Status.DONE]
+    names = dict.fromkeys(chain.from_iterable(record.metrics for record in done))
+    of_epochs = [name for name in names if MetricName.parse(name).epoch_mean]
+    means = [n for n in of_epochs if any(r.metrics.get(n) is not None for r in done)]
     runs: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        reasons = dict(record.not_finite)
-        if record.status is Status.DONE:
-            without = (name for name in means if record.metrics.get(name) is None)
-            reasons = dict.fromkeys(without, "trained for less than an epoch") | reasons
-        for metric, reason in reasons.items():
+    for record in done:
+        reasons = {
+            name: "trained for less than an epoch"
+            for name in means
+            if record.metrics.get(name) is None
+        }
+        for metric, reason in {**reasons, **record.not_finite}.items():
             runs.setdefault((reason, metric), []).append(record)
     metrics: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (reason, metric), missing in runs.items():

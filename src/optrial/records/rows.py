@@ -229,6 +229,6 @@ def curve_rows(run_id: str, parts: Mapping[str, Curve]) -> list[dict[str, Any]]:
 
 def check_values(table: sql.Table, values: Sequence[object], stored: object) -> None:
     """Compare the covered columns of a row with their checksum and types; see `check`."""
-    if stored != checksum(values) or [*map(type, values)] != _TYPES[table]:
+    if [*map(type, values)] != _TYPES[table] or stored != checksum(values):
         row = dict(zip(COVERED[table], values, strict=True))
         raise DamagedError(f"{name_of(table, row)} is damaged")
