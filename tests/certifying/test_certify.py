@@ -21,16 +21,19 @@ import torch
 import optrial
 from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate
 from optrial.certifying.checks import arguments
+from optrial.certifying.conditions import Case
 from optrial.certifying.edits import single_edits
 from optrial.certifying.explanation import explain
 from optrial.certifying.rule_certificate import equations_are_the_update
+from optrial.certifying.subject import Subject
 from optrial.certifying.text import badge, certificate_text
+from optrial.certifying.unexplained import account_of
 from optrial.cli.certify import _arguments as arguments_of
 from optrial.cli.certify import _text as text_of
 from optrial.errors import StudyError
 from optrial.replay.binding import bindings_of
 from optrial.replay.comparison import departures
-from optrial.replay.draws import Draw, Setting, drawn_setting
+from optrial.replay.draws import SHAPES, Draw, Setting, drawn_setting
 from optrial.replay.equations import program_of
 from optrial.replay.reference import replay
 from optrial.replay.target import Target, train
@@ -467,3 +470,42 @@ def test_an_error_of_the_rule_is_no_fault_of_the_class(monkeypatch: pytest.Monke
     monkeypatch.setattr("optrial.certifying.certificate.replay", fails)
     with pytest.raises(RuntimeError, match="the rule fails"):
         optrial.certify("torch.optim:SGD", draws=2)
+
+
+def _scaled(scale: Any) -> type[torch.optim.Optimizer]:
+    """Return Adam whose learning rate is multiplied by a function of step and tensor."""
+
+    class Scaled(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            loss = None if closure is None else closure()
+            (group,) = self.param_groups
+            lr, given = group["lr"], group["params"]
+            for parameter in given:
+                count = int(self.state.get(parameter, {}).get("step", 0)) + 1
+                group["lr"], group["params"] = lr * scale(count, parameter), [parameter]
+                super().step()
+            group["lr"], group["params"] = lr, given
+            return loss
+
+    return Scaled
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "clause"),
+    [
+        (_scaled(lambda step, _: min(1.0, step / 4)), "first steps are 0.25, 0.5, 0.75, 1"),
+        (_scaled(lambda _, p: 1 / (1 + p.ndim)), "are 0.5 times as large in vector, 0.3333 times"),
+        (_scaled(lambda step, _: step % 2), "first steps are 1, 0, 1, 0, 1 and 0 times"),
+        (torch.optim.Adamax, "its steps are those of adamax"),
+        (torch.optim.SGD, "its steps are those of sgd"),
+        (torch.optim.NAdam, "its steps are those of nadam"),
+    ],
+)
+def test_steps_without_an_explanation_are_described(optimizer: Any, clause: str) -> None:
+    target, rule = Target("here:Optimizer", optimizer, {}), RULES["adam"]
+    parameters = target.signature.items()
+    (binding,) = bindings_of([rule], {name: p.default for name, p in parameters})
+    subject = Subject(target, binding, lambda draw: replay(rule, draw), SHAPES, seed=0)
+    draw = subject.draw(0, replace(subject.setting(0, decayed=False), weight_decay=0.0))
+    case = Case(draw, train(target, binding, draw), replay(rule, draw))
+    assert clause in account_of(subject, [case])

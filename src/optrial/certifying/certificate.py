@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from optrial.certifying.checks import CHECKS
-from optrial.certifying.conditions import Case, Item, condition_of, divided, first_late_step
+from optrial.certifying.conditions import Case, condition_of, divided, first_late_step
 from optrial.certifying.exceptions import known_exceptions
 from optrial.certifying.explanation import Explanation, TrainingError, can_train, explain
 from optrial.certifying.findings import Certificate, Finding, Kind
-from optrial.certifying.hypotheses import tells
 from optrial.certifying.reproducer import script_of_departure, shortest
 from optrial.certifying.subject import Check, Subject
+from optrial.certifying.unexplained import account_of
 from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, one_line
 from optrial.models import kept_process
 from optrial.replay.binding import Binding, bindings_of, rules_named
@@ -396,7 +396,7 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
             + (f", first in {term}" if term else "")
             + _where(cases)
             + "; "
-            + _unexplained(departing)
+            + account_of(subject, cases)
         )
         reasons = (("equations", Kind.FAULT, sentence),)
     named = [
@@ -414,13 +414,6 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
         for name, kind, sentence in reasons
     ]
     return [*raised, *named], None if raised else explanation
-
-
-def _unexplained(departing: Sequence[Case]) -> str:
-    """Return why nothing explains the departures, as a clause."""
-    if not any(tells(Item(case, label)) for case in departing for label in case.departing()):
-        return "its weights are NaN or overflow there, which has too many causes to name one"
-    return "no known convention and no single change of the equations explains it"
 
 
 def _where(cases: Sequence[Case]) -> str:

@@ -286,6 +286,11 @@ CONVENTIONS: Sequence[Convention] = (
         "adds the square of eps inside the root",
         _of_root(lambda inner: _root(_sum(inner, Expression("^", parts=(EPS, number(2)))))),
     ),
+    Convention(
+        "epsilon",
+        "adds eps inside the root, and again outside",
+        _of_root(lambda inner: _sum(_root(_sum(inner, EPS)), EPS)),
+    ),
     Convention("epsilon", "adds eps outside the root", _eps_outside),
     Convention("epsilon", "adds eps to the maximum, not inside it", _eps_after_maximum),
     Convention(
@@ -416,6 +421,12 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
             f"{text} weight_decay",
             lambda p, f=factor: _renamed(p, "weight_decay", _product(number(f), DECAY)),  # type: ignore[misc]
         )
+    for text, share in _shares_of_decay(program):
+        yield fault(
+            "weight decay",
+            f"multiplies weight_decay by {text}",
+            lambda p, f=share: _renamed(p, "weight_decay", _product(f, DECAY)),  # type: ignore[misc]
+        )
     yield fault(
         "direction",
         "steps uphill: the sign of the step is reversed",
@@ -469,10 +480,32 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
     for line in program.lines:
         if line.symbol in line.value.names() and line.symbol not in ("θ", "g"):
             yield fault(
+                "momentum",
+                f"looks a step ahead (Nesterov): `{line.value}` stands in place of {line.symbol}",
+                lambda p, s=line.symbol: _looking_ahead(p, s),  # type: ignore[misc]
+            )
+            yield fault(
                 "state",
                 f"does not carry {line.symbol} from step to step: it starts from 0 every time",
                 lambda p, s=line.symbol: _forgetful(p, s),  # type: ignore[misc]
             )
+
+
+def _shares_of_decay(program: Program) -> Iterator[tuple[str, Expression]]:
+    """Yield factors that a coefficient of weight decay may get, with their texts."""
+    for label in sorted(_RATES & program.names()):
+        yield f"1 − {label}", _difference(ONE, name(label))
+    yield "1 / t, t the number of the step", _quotient(ONE, TIME)
+
+
+def _looking_ahead(program: Program, symbol: str) -> Program | None:
+    """Read A·s + B in place of s, after the line s ← A·s + B."""
+    for index, line in enumerate(program.lines):
+        if line.symbol == symbol and line.value.operator == "+" and not line.condition:
+            kept = line.value.parts[0]
+            if kept.operator == "·" and name(symbol) in kept.parts:
+                return _read_otherwise(program, index, line, {name(symbol): line.value})
+    return None
 
 
 def constant(label: str, value: float) -> Change:
@@ -495,6 +528,7 @@ _TOPICS = {
     "weight_decay": "weight decay",
     "t": "bias correction",
 }
+_RATES = {"beta1", "beta2", "beta3", "momentum", "dampening", "rho"}
 _CLIPS = 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1000.0
 
 

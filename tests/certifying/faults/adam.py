@@ -742,4 +742,22 @@ FAULTS = [
         "mean(g²) stands in place of g²",
         SINGLE,
     ),
+    Fault(
+        "decay averaged",
+        "Adam",
+        'weight_decay=group["weight_decay"],',
+        'weight_decay=group["weight_decay"] * (1 - beta1),',
+        "weight decay",
+        "multiplies weight_decay by 1 − beta1",
+        "self._cuda_graph_capture_health_check()",
+    ),
+    Fault(
+        "Nesterov average",
+        "Adam",
+        "param.addcdiv_(exp_avg, denom, value=-step_size)",
+        "param.addcdiv_(beta1 * exp_avg + (1 - beta1) * grad, denom, value=-step_size)",
+        "momentum",
+        "looks a step ahead (Nesterov): `beta1·m + (1 − beta1)·g` stands in place of m",
+        "step = _get_value(step_t)",
+    ),
 ]

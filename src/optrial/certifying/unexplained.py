@@ -1,0 +1,144 @@
+"""What can be said of departures that no change of the equations explains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optrial.certifying.conditions import Case, Item
+from optrial.certifying.hypotheses import tells
+from optrial.certifying.subject import Subject
+from optrial.errors import USER_CODE_ERRORS, all_listed
+from optrial.replay.binding import bindings_of, rules_named
+from optrial.replay.comparison import departures, first_of
+from optrial.replay.draws import drawn, drawn_setting
+from optrial.replay.reference import replay
+from optrial.replay.target import train
+from optrial.rules import RULES
+
+__all__ = ["account_of"]
+
+_ALIKE = 1e-6
+"""Relative difference of steps that rounding explains, also of a state in float32."""
+
+_STEPS_SHOWN = 6
+_TRIALS = 3
+"""Trainings in which the steps of another rule must agree."""
+
+
+def account_of(subject: Subject, cases: Sequence[Case]) -> str:
+    """Return what the steps of an optimizer are where nothing explains them, as a clause.
+
+    Args:
+        subject: the optimizer and the rule from which it departs.
+        cases: its trainings beside the reference, of which some depart.
+    """
+    departing = [case for case in cases if case.departing()]
+    if not any(tells(Item(case, label)) for case in departing for label in case.departing()):
+        return "its weights are NaN or overflow there, which has too many causes to name one"
+    undecayed = [case for case in departing if case.draw.setting.weight_decay == 0]
+    if undecayed and (other := _other_rule(subject)):
+        return f"its steps are those of {other}"
+    for case in undecayed:
+        if text := _as_multiples(case):
+            return text
+    if all(map(_rests, undecayed or departing)):
+        return "its weights do not move in that step"
+    return "no known convention and no single change of the equations explains it"
+
+
+def _other_rule(subject: Subject) -> str:
+    """Return the name of a rule whose steps, without weight decay, the optimizer takes."""
+    target, own = subject.target, subject.binding.rule
+    parameters = target.signature.items()
+    arguments = {name: p.default for name, p in parameters if p.default is not p.empty}
+    of_own_class = rules_named(own.torch_optim.class_name) if own.torch_optim else [own]
+    others = [
+        rule
+        for rule in RULES.values()
+        if not (rule in of_own_class or rule.needs_curvature or "draws" in rule.needs)
+    ]
+    for binding in bindings_of(others, arguments):
+        rule, random = binding.rule, subject.random(1001)
+        settings = (
+            drawn_setting(rule, binding.fixed, (), random, plain=True) for _ in range(_TRIALS)
+        )
+        draws = [drawn(each, subject.shapes, random, with_missing=False) for each in settings]
+        try:
+            if not any(
+                departures(draw, train(target, binding, draw), replay(rule, draw), _ALIKE)
+                for draw in draws
+            ):
+                return rule.name
+        except USER_CODE_ERRORS:  # it does not take the values of that rule
+            continue
+    return ""
+
+
+class _Multiple(NamedTuple):
+    """Size of a step, as a multiple of the expected one."""
+
+    step: int
+    label: str
+    factor: float
+
+
+def _as_multiples(case: Case) -> str:
+    """Return by what its steps are multiplied, as a clause; empty if they have other directions."""
+    multiples: list[_Multiple] = []
+    before = case.draw.start, case.draw.start
+    for step, (actual, expected) in enumerate(zip(case.actual, case.expected, strict=True), 1):
+        for label in case.draw.start:
+            moved, ought = (
+                weights[label] - former[label]
+                for weights, former in zip((actual, expected), before, strict=True)
+            )
+            factor = _factor(moved, ought)
+            if factor is None:
+                return ""
+            if np.isfinite(factor):
+                multiples.append(_Multiple(step, label, factor))
+        before = actual, expected
+    by_step, by_tensor = (_common(multiples, field) for field in ("step", "label"))
+    if by_step:
+        shown = [f"{factor:.4g}" for factor in list(by_step.values())[:_STEPS_SHOWN]]
+        return f"its first steps are {all_listed(shown)} times as large, in the same direction"
+    if by_tensor:
+        changed = {label: f for label, f in by_tensor.items() if abs(f - 1) > _ALIKE}
+        shown = [f"{factor:.4g} times as large in {label}" for label, factor in changed.items()]
+        return f"its steps are {all_listed(shown)}, in the same direction"
+    return ""
+
+
+def _factor(moved: Tensor, ought: Tensor) -> float | None:
+    """Return the number that a step is a multiple by; NaN if no step is expected or taken.
+
+    None if its coordinates have different factors.
+    """
+    moved, ought = moved.flatten().to(torch.float64), ought.flatten()
+    if not bool(ought.any()):
+        return None if bool(moved.any()) else float("nan")
+    factor = float(moved @ ought / (ought @ ought))
+    apart = (moved - factor * ought).abs().max()
+    return factor if float(apart) <= _ALIKE * float(moved.abs().max()) else None
+
+
+def _common(multiples: Sequence[_Multiple], field: str) -> Mapping[object, float]:
+    """Return the factor by step or label; none if it has several there, or one everywhere."""
+    factors: dict[object, float] = {}
+    for multiple in multiples:
+        known = factors.setdefault(getattr(multiple, field), multiple.factor)
+        if not np.isclose(known, multiple.factor, rtol=_ALIKE, atol=0.0):
+            return {}
+    return factors if len(factors) > 1 else {}
+
+
+def _rests(case: Case) -> bool:
+    """Return whether a tensor stays where it is in the step in which it first departs."""
+    where = first_of(departures(case.draw, case.actual, case.expected))
+    before = case.draw.start if where.step == 1 else case.actual[where.step - 2]
+    return torch.equal(case.actual[where.step - 1][where.label], before[where.label])
