@@ -496,6 +496,8 @@ def _scaled(scale: Any) -> type[torch.optim.Optimizer]:
         (_scaled(lambda step, _: min(1.0, step / 4)), "first steps are 0.25, 0.5, 0.75, 1"),
         (_scaled(lambda _, p: 1 / (1 + p.ndim)), "are 0.5 times as large in vector, 0.3333 times"),
         (_scaled(lambda step, _: step % 2), "first steps are 1, 0, 1, 0, 1 and 0 times"),
+        (_scaled(lambda *_: 0.3), "its steps are 0.3 times as large, in the"),
+        (_scaled(lambda step, _: 1 + 1e-5 * step), "no known convention"),
         (torch.optim.Adamax, "its steps are those of adamax"),
         (torch.optim.SGD, "its steps are those of sgd"),
         (torch.optim.NAdam, "its steps are those of nadam"),

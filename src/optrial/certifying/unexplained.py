@@ -25,6 +25,9 @@ __all__ = ["account_of"]
 _ALIKE = 1e-6
 """Relative difference of steps that rounding explains, also of a state in float32."""
 
+_SHOWN = 1e-3
+"""Least distance from 1 of a factor that four digits show."""
+
 _STEPS_SHOWN = 6
 _TRIALS = 3
 """Trainings in which the steps of another rule must agree."""
@@ -103,12 +106,18 @@ def _as_multiples(case: Case) -> str:
             if np.isfinite(factor):
                 multiples.append(_Multiple(step, label, factor))
         before = actual, expected
+    if len({multiple.label for multiple in multiples}) == 1:  # tells little of other tensors
+        return ""
+    if all(abs(multiple.factor - 1) < _SHOWN for multiple in multiples):
+        return ""
     by_step, by_tensor = (_common(multiples, field) for field in ("step", "label"))
+    if len({f"{factor:.4g}" for factor in by_step.values()}) == 1:
+        return f"its steps are {multiples[0].factor:.4g} times as large, in the same direction"
     if by_step:
         shown = [f"{factor:.4g}" for factor in list(by_step.values())[:_STEPS_SHOWN]]
         return f"its first steps are {all_listed(shown)} times as large, in the same direction"
     if by_tensor:
-        changed = {label: f for label, f in by_tensor.items() if abs(f - 1) > _ALIKE}
+        changed = {label: f for label, f in by_tensor.items() if abs(f - 1) >= _SHOWN}
         shown = [f"{factor:.4g} times as large in {label}" for label, factor in changed.items()]
         return f"its steps are {all_listed(shown)}, in the same direction"
     return ""
