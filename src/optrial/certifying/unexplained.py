@@ -91,7 +91,25 @@ class _Multiple(NamedTuple):
 
 
 def _as_multiples(case: Case) -> str:
-    """Return by what its steps are multiplied, as a clause; empty if they have other directions."""
+    """Return by what its steps are multiplied, as a clause; empty if that says nothing."""
+    multiples = _multiples(case)
+    is_of_several = len({multiple.label for multiple in multiples}) > 1
+    if not is_of_several or all(abs(multiple.factor - 1) < _SHOWN for multiple in multiples):
+        return ""
+    by_step, by_tensor = (_common(multiples, field) for field in ("step", "label"))
+    by_step_shown = [f"{factor:.4g}" for factor in list(by_step.values())[:_STEPS_SHOWN]]
+    if by_step and by_tensor:
+        return f"its steps are {by_step_shown[0]} times as large, in the same direction"
+    if by_step:
+        shown = all_listed(by_step_shown)
+        return f"its first steps are {shown} times as large, in the same direction"
+    changed = {label: f for label, f in by_tensor.items() if abs(f - 1) >= _SHOWN}
+    parts = [f"{factor:.4g} times as large in {label}" for label, factor in changed.items()]
+    return f"its steps are {all_listed(parts)}, in the same direction" if parts else ""
+
+
+def _multiples(case: Case) -> list[_Multiple]:
+    """Return each step of each tensor as a multiple; none if one has another direction."""
     multiples: list[_Multiple] = []
     before = case.draw.start, case.draw.start
     for step, (actual, expected) in enumerate(zip(case.actual, case.expected, strict=True), 1):
@@ -102,25 +120,11 @@ def _as_multiples(case: Case) -> str:
             )
             factor = _factor(moved, ought)
             if factor is None:
-                return ""
+                return []
             if np.isfinite(factor):
                 multiples.append(_Multiple(step, label, factor))
         before = actual, expected
-    if len({multiple.label for multiple in multiples}) == 1:  # tells little of other tensors
-        return ""
-    if all(abs(multiple.factor - 1) < _SHOWN for multiple in multiples):
-        return ""
-    by_step, by_tensor = (_common(multiples, field) for field in ("step", "label"))
-    if len({f"{factor:.4g}" for factor in by_step.values()}) == 1:
-        return f"its steps are {multiples[0].factor:.4g} times as large, in the same direction"
-    if by_step:
-        shown = [f"{factor:.4g}" for factor in list(by_step.values())[:_STEPS_SHOWN]]
-        return f"its first steps are {all_listed(shown)} times as large, in the same direction"
-    if by_tensor:
-        changed = {label: f for label, f in by_tensor.items() if abs(f - 1) >= _SHOWN}
-        shown = [f"{factor:.4g} times as large in {label}" for label, factor in changed.items()]
-        return f"its steps are {all_listed(shown)}, in the same direction"
-    return ""
+    return multiples
 
 
 def _factor(moved: Tensor, ought: Tensor) -> float | None:
@@ -136,14 +140,14 @@ def _factor(moved: Tensor, ought: Tensor) -> float | None:
     return factor if float(apart) <= _ALIKE * float(moved.abs().max()) else None
 
 
-def _common(multiples: Sequence[_Multiple], field: str) -> Mapping[object, float]:
-    """Return the factor by step or label; none if it has several there, or one everywhere."""
-    factors: dict[object, float] = {}
+def _common(multiples: Sequence[_Multiple], field: str) -> Mapping[str, float]:
+    """Return the factor by step or label; none if there are several for one of them."""
+    factors: dict[str, float] = {}
     for multiple in multiples:
-        known = factors.setdefault(getattr(multiple, field), multiple.factor)
+        known = factors.setdefault(str(getattr(multiple, field)), multiple.factor)
         if not np.isclose(known, multiple.factor, rtol=_ALIKE, atol=0.0):
             return {}
-    return factors if len(factors) > 1 else {}
+    return factors
 
 
 def _rests(case: Case) -> bool:
