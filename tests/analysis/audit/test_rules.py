@@ -827,6 +827,16 @@ def test_a_fall_that_short_runs_show_together_is_no_standstill() -> None:
     assert not _stand_still([curve(0.8)] * 20)
 
 
+@pytest.mark.parametrize(("seeds", "proposed"), [(1, 3), (2, 2), (5, 5)])
+def test_a_proposed_search_has_enough_trials_and_seeds(seeds: int, proposed: int) -> None:
+    few = fewer_trials("adam", 2)(fewer_trials("sgd", 1)(sound())).with_study(tune={"seeds": seeds})
+    findings = [f for f in few.audit().findings if f.rule in ("A02", "A05")]
+    assert {f.rule for f in findings} == {"A02", "A05"}
+    for finding in findings:
+        tune = finding.remedy.settings["tune"]
+        assert (tune["trials"], tune["seeds"]) == (5, proposed)
+
+
 def test_settings_of_another_protocol_are_no_hidden_trials() -> None:
     case = hidden(sound())
     longer = replace(case, former=tuple(changed(r, steps=2 * r.steps) for r in case.former))

@@ -65,6 +65,7 @@ def equal_search(
     """
     tune = dict(context.study.get("tune") or {})
     seeds = int(tune.get("seeds") or TUNING_SEEDS)
+    seeds = TUNING_SEEDS if seeds == 1 else seeds  # a choice on one seed is a finding (A13)
     everyone = searched(context, optimizers)
     if everyone is not optimizers:
         trials = max(trials, *(len(o.tried) for o in everyone))
