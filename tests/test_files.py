@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -202,3 +203,15 @@ def test_a_folder_within_a_thousand_others(tmp_path: Path) -> None:
     for place in [folder, *folder.parents[:1199]]:  # the removal of a tree calls itself, too
         place.rmdir()
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_a_figure_on_a_full_disk_is_an_error_of_the_disk(suffix: str, tmp_path: Path) -> None:
+    """Matplotlib may raise another one while it closes a PDF, and adds suffixes to devices."""
+    file = tmp_path / f"figure.{suffix}"
+    file.symlink_to("/dev/full")
+    figure = Figure()
+    figure.subplots().plot(np.random.default_rng(0).normal(size=3000))
+    with pytest.raises(OSError, match="No space left"):
+        save_figure(figure, file)

@@ -95,10 +95,10 @@ def make_folder(folder: Path) -> None:
         place.mkdir(exist_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, in UTF-8, whole or not at all; see `replacing`."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text in UTF-8, whole or not at all; see `replacing`."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _mode_of(target: Path) -> int | None:

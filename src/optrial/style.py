@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from optrial.errors import Problem, StudyError, suggest
-from optrial.files import replacing
+from optrial.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -314,11 +315,14 @@ def save_figure(figure: Figure, file: Path) -> None:
 
     Raises:
         StudyError: the suffix is another one.
+        OSError: the file cannot be written.
     """
     suffix = figure_format(file)
     undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with figure_style(), replacing(file) as partial, _without_epoch():
-        figure.savefig(partial, metadata=undated[suffix], dpi=DOTS_PER_INCH)
+    drawn = BytesIO()  # whose writing cannot fail: Matplotlib would hide an error of the disk
+    with figure_style(), _without_epoch():
+        figure.savefig(drawn, format=suffix, metadata=undated[suffix], dpi=DOTS_PER_INCH)
+    write_whole(file, drawn.getvalue())
 
 
 @contextmanager
