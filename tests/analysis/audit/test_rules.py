@@ -827,6 +827,20 @@ def test_a_fall_that_short_runs_show_together_is_no_standstill() -> None:
     assert not _stand_still([curve(0.8)] * 20)
 
 
+def test_another_choice_costs_the_runs_of_what_was_not_chosen() -> None:
+    case = sound().with_study(tune={"select": "validation_loss", "seeds": 3})
+    other = next(rate for rate in RATES["adam"] if rate != BEST["adam"])
+
+    def accurate(run: Record) -> Record:
+        is_other = run.optimizer == "adam" and run.hyperparameters["lr"] == other
+        accuracy = 1.0 if is_other else run.metrics["validation_accuracy"]
+        return replace(run, metrics={**run.metrics, "validation_accuracy": accuracy})
+
+    for chosen, runs in ((case, 0), (case.change(accurate), 10)):
+        (finding,) = (f for f in chosen.audit().findings if f.rule == "B04")
+        assert finding.remedy.runs == runs
+
+
 @pytest.mark.parametrize(("seeds", "proposed"), [(1, 3), (2, 2), (5, 5)])
 def test_a_proposed_search_has_enough_trials_and_seeds(seeds: int, proposed: int) -> None:
     few = fewer_trials("adam", 2)(fewer_trials("sgd", 1)(sound())).with_study(tune={"seeds": seeds})

@@ -15,9 +15,10 @@ from optrial.analysis.audit.remedies import (
     validation_remedy,
 )
 from optrial.analysis.audit.rule import audit_rule
+from optrial.analysis.contenders import best_setting
 from optrial.errors import counted, quoted
 from optrial.records import Record
-from optrial.spec import FINAL, Directions, MetricName, Status
+from optrial.spec import FINAL, Directions, MetricName, Selection, Status
 
 FEW_SEEDS = 3
 
@@ -95,10 +96,25 @@ def another_metric(context: Context) -> Iterator[Observation]:
             f"settings were chosen by {title(chosen)}, but {title(reported)} is reported",
             {"chosen": chosen, "reported": reported},
             [r for o in several for r in o.trials],
-            context.remedy(action, {"tune.select": wanted}, sum(len(o.reported) for o in several))
+            context.remedy(action, {"tune.select": wanted}, _runs_of_choice(context, wanted))
             if context.study.get("tune")
             else tune_apart(context, action),
         )
+
+
+def _runs_of_choice(context: Context, metric: str) -> int:
+    """Return how many runs report the settings that a metric chooses, where others are chosen now.
+
+    All are counted where the metric has no direction.
+    """
+    better = context.directions.better(metric)
+    others = [
+        o
+        for o in context.optimizers
+        if not (better and o.chosen)
+        or o.chosen.setting_id != best_setting(o.finalists, Selection(metric, better))
+    ]
+    return sum(len(o.reported) for o in others if len(o.tried) > 1)
 
 
 @audit_rule("B05", Severity.WARNING, "the reported seeds were also used for tuning")
