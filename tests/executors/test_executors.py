@@ -20,7 +20,8 @@ from optrial import child
 from optrial.callbacks import Callback
 from optrial.engine import Engines
 from optrial.errors import EngineError, StudyError
-from optrial.executors import Arrays, Ended, StackTask, Update, processes
+from optrial.executors import Arrays, Ended, StackTask, Update, processes, start
+from optrial.executors.local import Local
 from optrial.memory import MemoryLimit
 from optrial.records import Store
 from optrial.results import Results
@@ -404,3 +405,23 @@ def test_bad_keys_are_refused(keys: dict[str, Any], message: str, tmp_path: Path
     with pytest.raises(StudyError) as error:
         Study(**small_keys()).run(tmp_path, parallel=keys)
     assert message in str(error.value)
+
+
+def test_each_wave_asks_whether_workers_are_worth_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tuning may be one stack, and its report several that workers train at once."""
+    asked: list[int] = []
+
+    def are_worth(_parallel: Any, _plan: Any, stacks: dict[Any, Any], _engines: Any) -> bool:
+        asked.append(sum(map(len, stacks.values())))
+        return len(asked) > 1
+
+    def in_place_of_workers(*_: Any) -> Local:
+        raise EngineError("workers train the second wave")
+
+    monkeypatch.setattr(start, "_are_worth_workers", are_worth)
+    monkeypatch.setattr(start, "Processes", in_place_of_workers)
+    with pytest.raises(EngineError, match="workers train the second wave"):
+        run(tmp_path / "store", "auto", study={"tune": {"seeds": 1, "extend": False}})
+    assert asked == [4, 4]  # two settings of two optimizers, then two seeds of each one's best

@@ -165,7 +165,9 @@ class Driver:
         return run_ids
 
     def _started(self, plan: Plan) -> Executor:
-        if self._executor is None:
+        """Return the executor: workers stay, but a later wave may be the first that needs them."""
+        if self._executor is None or self._executor.in_process:
+            self._on_exit.close()
             engines, stacks = self._needs.by_dataset, self._queue.members
             executor = started(self._parallel, plan, stacks, engines, self._take_aside)
             self._executor = self._on_exit.enter_context(executor)
