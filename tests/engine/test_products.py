@@ -266,10 +266,11 @@ def test_the_faster_products_are_chosen(
 ) -> None:
     asked: list[str] = []
 
-    def times(_: StepTimer, *candidates: Candidate) -> list[StepTime]:
+    def times(_: StepTimer, *candidates: Candidate, within: float) -> list[StepTime]:
+        del within
         asked.extend(engine for engine, _ in candidates)
         return [
-            StepTime(seconds if engine.endswith("+onednn") else 1.0, 0.0)
+            StepTime(seconds / 1000 if engine.endswith("+onednn") else 1 / 1000, 0.0)
             for engine, _ in candidates
         ]
 
@@ -286,7 +287,8 @@ def test_the_faster_products_are_chosen(
 def test_onednn_is_not_tried_where_it_cannot_help(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def times(_: StepTimer, *candidates: Candidate) -> list[StepTime]:
+    def times(_: StepTimer, *candidates: Candidate, within: float) -> list[StepTime]:
+        del within
         assert not any(engine.endswith("onednn") for engine, _ in candidates)
         return [StepTime(1.0, 0.0) for _ in candidates]
 
@@ -303,7 +305,9 @@ def test_a_resumed_study_keeps_its_products(
         monkeypatch.setattr(
             StepTimer,
             "times",
-            lambda _, *pairs: [StepTime(0.1 if library in e else 1.0, 0.0) for e, _ in pairs],
+            lambda _, *pairs, within: [
+                StepTime(1e-4 if library in e else 1e-3, 0.0) for e, _ in pairs
+            ],
         )
 
     class Stop(Callback):

@@ -122,8 +122,8 @@ def explain(
 def _is_rounding(case: Case, reference: Callable[[Draw], Path]) -> bool:
     """Return whether the last bit of the gradients moves each departing tensor about as far.
 
-    So it is where an equation subtracts nearly equal numbers, as the variance of `centered` does
-    for gradients that hardly change.
+    This happens where an equation subtracts nearly equal numbers, as the variance of centered
+    RMSProp does for gradients that hardly change.
     """
     found = departures(case.draw, case.actual, case.expected)
     if not found:

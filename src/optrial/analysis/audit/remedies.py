@@ -59,7 +59,8 @@ def equal_search(
 
     The trials are quasi-random, so their number does not depend on which other hyperparameters an
     optimizer varies. A search is the same for all problems of a study: its ranges hold the rates
-    tried on any of them, and it has at least as many trials as the largest search there. Where the
+    tried on any of them, and it has at least as many trials as the largest search there. It has
+    five at least: the best of fewer would often lie at the edge of its range (A01). Where the
     learning rate joins other hyperparameters, enough trials for those remain enough for both (A05).
     If an optimizer has no learning rate, the remedy has no settings.
     """
@@ -70,7 +71,7 @@ def equal_search(
     if everyone is not optimizers:
         trials = max(trials, *(len(o.tried) for o in everyone))
     enough = [o for o in everyone if o.tuned and len(o.tried) >= trials_needed(o.tuned)]
-    trials = max(trials, *(trials_needed({*o.tuned, "lr"}) for o in enough), 0)
+    trials = max(trials, *(trials_needed({*o.tuned, "lr"}) for o in enough), POINTS)
     ranges: dict[str, list[float]] = {}
     for optimizer in everyone:
         ends = _rate_range(optimizer)

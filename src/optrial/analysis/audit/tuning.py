@@ -54,9 +54,7 @@ def unequal_budget(context: Context) -> Iterator[Observation]:
 
 
 def _equal_trials(context: Context, optimizers: Sequence[OptimizerRuns]) -> Remedy:
-    """Return the remedy of giving every optimizer as many trials as the largest search, or more
-    where the best of so few would often lie at the edge of its range (A01).
-    """
+    """Return the remedy of giving every optimizer as many trials as the largest search."""
     most = max(POINTS, *(len(o.tried) for o in searched(context, optimizers)))
     return equal_search(context, optimizers, most, f"tune every optimizer with {most} trials")
 
