@@ -21,6 +21,7 @@ import torch
 import optrial
 from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate
 from optrial.certifying.checks import arguments
+from optrial.certifying.checks.interface import leaves_gradients_alone
 from optrial.certifying.conditions import Case
 from optrial.certifying.edits import single_edits
 from optrial.certifying.explanation import explain
@@ -511,3 +512,14 @@ def test_steps_without_an_explanation_are_described(optimizer: Any, clause: str)
     draw = subject.draw(0, replace(subject.setting(0, decayed=False), weight_decay=0.0))
     case = Case(draw, train(target, binding, draw), replay(rule, draw))
     assert clause in account_of(subject, [case])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_are_left_alone_with_every_kind_of_decay(seed: int, tmp_path: Path) -> None:
+    (fault,) = (f for f in FAULTS if f.label == "gradients changed")
+    name, optimizer = planted(fault, tmp_path)
+    target = Target(name, optimizer, {})
+    parameters = target.signature.items()
+    (binding,) = bindings_of([RULES["adam"]], {name: p.default for name, p in parameters})
+    findings = list(leaves_gradients_alone(Subject(target, binding, None, SHAPES, seed)))
+    assert any(map(fault.is_named, findings)), findings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -102,7 +103,9 @@ def _moved_generator(subject: Subject, tiny: Tiny, arguments: dict[str, object])
 
 def leaves_gradients_alone(subject: Subject) -> Iterator[Finding]:
     """A step does not change the gradients."""
-    tiny, settings = subject.tiny(2), [subject.arguments(2), subject.arguments(2, decayed=False)]
+    tiny, decayed = subject.tiny(2), subject.setting(2)
+    every_kind = [replace(decayed, decay=kind) for kind in subject.binding.decays]
+    settings = [*map(subject.binding.arguments, every_kind), subject.arguments(2, decayed=False)]
     if "maximize" in subject.target.signature:
         settings.append({**subject.arguments(3, decayed=False), "maximize": True})
     for arguments in settings:
