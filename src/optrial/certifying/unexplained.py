@@ -1,4 +1,4 @@
-"""What can be said of departures that no change of the equations explains."""
+"""Descriptions of steps that no change of the equations explains."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _TRIALS = 3
 
 
 def account_of(subject: Subject, cases: Sequence[Case]) -> str:
-    """Return what the steps of an optimizer are where nothing explains them, as a clause.
+    """Return a clause that describes steps without an explanation.
 
     Args:
         subject: the optimizer and the rule from which it departs.
-        cases: its trainings beside the reference, of which some depart.
+        cases: its trainings beside the reference; at least one departs.
     """
     departing = [case for case in cases if case.departing()]
     if not any(tells(Item(case, label)) for case in departing for label in case.departing()):
@@ -83,7 +83,7 @@ def _other_rule(subject: Subject) -> str:
 
 
 class _Multiple(NamedTuple):
-    """Size of a step, as a multiple of the expected one."""
+    """Factor between the step of a tensor and the expected one."""
 
     step: int
     label: str
@@ -91,7 +91,10 @@ class _Multiple(NamedTuple):
 
 
 def _as_multiples(case: Case) -> str:
-    """Return by what its steps are multiplied, as a clause; empty if that says nothing."""
+    """Return a clause with the factors between its steps and the expected ones.
+
+    Empty if there are none, or if they are 1.
+    """
     multiples = _multiples(case)
     is_of_several = len({multiple.label for multiple in multiples}) > 1
     if not is_of_several or all(abs(multiple.factor - 1) < _SHOWN for multiple in multiples):
@@ -109,7 +112,7 @@ def _as_multiples(case: Case) -> str:
 
 
 def _multiples(case: Case) -> list[_Multiple]:
-    """Return each step of each tensor as a multiple; none if one has another direction."""
+    """Return the factor of each step of each tensor; none if a direction differs."""
     multiples: list[_Multiple] = []
     before = case.draw.start, case.draw.start
     for step, (actual, expected) in enumerate(zip(case.actual, case.expected, strict=True), 1):
@@ -128,7 +131,7 @@ def _multiples(case: Case) -> list[_Multiple]:
 
 
 def _factor(moved: Tensor, ought: Tensor) -> float | None:
-    """Return the number that a step is a multiple by; NaN if no step is expected or taken.
+    """Return the factor between a step and the expected one; NaN if both are zero.
 
     None if its coordinates have different factors.
     """
