@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.certifying.changes import Change
 from optrial.certifying.conditions import (
     Condition,
     Item,
@@ -16,9 +17,10 @@ from optrial.certifying.conditions import (
     first_late_step,
     first_step,
 )
-from optrial.certifying.conventions import CONVENTIONS, Change, capped, constant, slips
+from optrial.certifying.conventions import CONVENTIONS
 from optrial.certifying.edits import Edit, NumberPlace, fitted, number_places, single_edits
 from optrial.certifying.findings import Kind
+from optrial.certifying.slips import capped, constant, slips
 from optrial.replay.binding import Binding
 from optrial.replay.comparison import SAME, departures, scale_of
 from optrial.replay.draws import Draw

@@ -1,0 +1,416 @@
+"""Slips that are often made in an implementation of a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from optrial.certifying.changes import (
+    DECAY,
+    EPS,
+    GRADIENT,
+    LR,
+    MOMENTUM,
+    ONE,
+    PARAMETER,
+    TIME,
+    Change,
+    Convention,
+    corrected_maximum,
+    difference,
+    of_root,
+    product,
+    quotient,
+    read_otherwise,
+    root,
+    total,
+)
+from optrial.certifying.findings import Kind
+from optrial.replay.equations import (
+    Assignment,
+    Condition,
+    Expression,
+    Program,
+    name,
+    number,
+)
+
+__all__ = ["capped", "constant", "slips"]
+
+
+def _correction_outside(inner: Expression) -> Expression | None:
+    """Return √v / c + eps for A = v / c."""
+    if inner.operator != "/":
+        return None
+    average, correction = inner.parts
+    return total(quotient(root(average), correction), EPS)
+
+
+def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Convention]:
+    """Yield the slips that are often made in an implementation of a program.
+
+    Args:
+        program: the equations of the rule.
+        defaults: hyperparameter -> its default.
+    """
+
+    def fault(topic: str, sentence: str, change: Change) -> Convention:
+        return Convention(topic, sentence, change, Kind.FAULT)
+
+    yield fault("weight decay", "ignores weight_decay", constant("weight_decay", 0.0))
+    yield fault(
+        "weight decay",
+        "reverses the sign of weight_decay",
+        lambda p: _renamed(p, "weight_decay", Expression("neg", parts=(DECAY,))),
+    )
+    yield fault(
+        "bias correction",
+        "divides the root of an average by its correction, not by the root of it",
+        of_root(_correction_outside),
+    )
+    for text, factor in (("doubles", 2.0), ("halves", 0.5)):
+        yield fault(
+            "weight decay",
+            f"{text} weight_decay",
+            lambda p, f=factor: _renamed(p, "weight_decay", product(number(f), DECAY)),  # type: ignore[misc]
+        )
+    for text, share in _shares_of_decay(program):
+        yield fault(
+            "weight decay",
+            f"multiplies weight_decay by {text}",
+            lambda p, f=share: _renamed(p, "weight_decay", product(f, DECAY)),  # type: ignore[misc]
+        )
+    yield fault(
+        "direction",
+        "steps uphill: the sign of the step is reversed",
+        _renamed_gradient,
+    )
+    for label, default in defaults.items():
+        if label in program.names():
+            topic = "learning rate" if label == "lr" else label
+            yield fault(
+                topic, f"ignores {label}, which stays at {default:g}", constant(label, default)
+            )
+            if default != 0:
+                yield fault(topic, f"computes with {label} = 0", constant(label, 0.0))
+            complement = difference(ONE, name(label))
+            yield fault(
+                topic,
+                f"uses 1 − {label} in place of {label}",
+                lambda p, label=label, new=complement: _renamed(p, label, new),  # type: ignore[misc]
+            )
+    yield fault(
+        "amsgrad",
+        "corrects the average for its bias before the maximum is taken, and the maximum again",
+        lambda p: corrected_maximum(p, twice=True),
+    )
+    for sentence, line in _clips():
+        yield fault(
+            "clipping",
+            sentence,
+            lambda p, line=line: replace(p, lines=(line, *p.lines)),  # type: ignore[misc]
+        )
+    for topic, sentence, change in _modified(program):
+        yield fault(topic, sentence, change)
+    switches = {
+        label for line in program.lines for side in line.condition or () for label in side.names()
+    }
+    for label in sorted(switches & defaults.keys()):
+        for value, text in enumerate(("off", "on")):
+            yield fault(
+                label,
+                f"ignores {label}, which stays {text}",
+                lambda p, label=label, value=value: _switched(p, label, number(value)),  # type: ignore[misc]
+            )
+    yield fault("equations", "takes 1 for the sign of 0", lambda p: p.mapped(_positive_sign))
+    yield fault("equations", "does not move coordinates whose gradient is 0", _at_rest)
+    yield from _starts(program)
+    yield from _kept_otherwise(program)
+    yield fault("equations", "does not scale the step by the shape of the matrix", _without_shape)
+    yield fault(
+        "momentum", "multiplies the velocity by the scale, not the gradient in it", _scaled_velocity
+    )
+    for line in program.lines:
+        if line.symbol in line.value.names() and line.symbol not in ("θ", "g"):
+            yield fault(
+                "momentum",
+                f"looks a step ahead (Nesterov): `{line.value}` stands in place of {line.symbol}",
+                lambda p, s=line.symbol: _looking_ahead(p, s),  # type: ignore[misc]
+            )
+            yield fault(
+                "state",
+                f"does not carry {line.symbol} from step to step: it starts from 0 every time",
+                lambda p, s=line.symbol: _forgetful(p, s),  # type: ignore[misc]
+            )
+
+
+def _shares_of_decay(program: Program) -> Iterator[tuple[str, Expression]]:
+    """Yield factors that a coefficient of weight decay may get, with their texts."""
+    for label in sorted(_RATES & program.names()):
+        yield f"1 − {label}", difference(ONE, name(label))
+    yield "1 / t, t the number of the step", quotient(ONE, TIME)
+
+
+def _looking_ahead(program: Program, symbol: str) -> Program | None:
+    """Read A·s + B in place of s, after the line s ← A·s + B."""
+    for index, line in enumerate(program.lines):
+        if line.symbol == symbol and line.value.operator == "+" and not line.condition:
+            kept = line.value.parts[0]
+            if kept.operator == "·" and name(symbol) in kept.parts:
+                return read_otherwise(program, index, line, {name(symbol): line.value})
+    return None
+
+
+def constant(label: str, value: float) -> Change:
+    """Return a change that puts a number in place of a hyperparameter."""
+    return lambda program: _renamed(program, label, Expression("number", repr(float(value))))
+
+
+def capped(label: str, value: float, *, is_upper: bool) -> Convention:
+    """Return a bound on a hyperparameter as a slip."""
+    operator = "min" if is_upper else "max"
+    bound = Expression(operator, parts=(name(label), Expression("number", repr(value))))
+    topic = _TOPICS.get(label, label)
+    sentence = f"{operator}({label}, {value:g}) stands in place of {label}"
+    return Convention(topic, sentence, lambda p: _renamed(p, label, bound), Kind.FAULT)
+
+
+_TOPICS = {
+    "lr": "learning rate",
+    "eps": "epsilon",
+    "weight_decay": "weight decay",
+    "t": "bias correction",
+}
+
+_RATES = {"beta1", "beta2", "beta3", "momentum", "dampening", "rho"}
+
+_CLIPS = 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1000.0
+
+
+def _clips() -> Iterator[tuple[str, Assignment]]:
+    """Yield the usual clippings of a gradient, as sentences and lines."""
+    for bound in _CLIPS:
+        most = Expression("number", repr(bound))
+        clipped = Assignment("g", _between(GRADIENT, most))
+        yield f"clips each coordinate of the gradient at {bound:g}", clipped
+        size = quotient(Expression("‖", parts=(GRADIENT,)), most)
+        scaled = quotient(GRADIENT, Expression("max", parts=(ONE, size)))
+        yield (
+            f"scales the gradient of a tensor to a norm of at most {bound:g}",
+            Assignment("g", scaled),
+        )
+
+
+def _modified(program: Program) -> Iterator[tuple[str, str, Change]]:
+    """Yield modifications that are often added to a rule, as topics, sentences and changes."""
+    mean, size = (Expression(operator, parts=(GRADIENT,)) for operator in ("mean", "‖"))
+    for sentence, value in (
+        ("subtracts the mean from the gradient of a tensor", difference(GRADIENT, mean)),
+        ("divides the gradient of a tensor by its norm", quotient(GRADIENT, _positive(size))),
+    ):
+        line = Assignment("g", value)
+        yield "gradient", sentence, lambda p, line=line: replace(p, lines=(line, *p.lines))  # type: ignore[misc]
+    for topic, sentence, step in (
+        (
+            "direction",
+            "moves only coordinates whose step goes along the gradient (cautious)",
+            lambda step: product(step, _along(step)),
+        ),
+        (
+            "direction",
+            "moves only coordinates whose step goes along the gradient, by more for each that "
+            "does not (cautious)",
+            lambda step: product(
+                step, quotient(_along(step), _positive(Expression("mean", parts=(_along(step),))))
+            ),
+        ),
+        (
+            "clipping",
+            "bounds the step of each coordinate by lr",
+            lambda step: _between(step, LR),
+        ),
+        (
+            "clipping",
+            "scales the step of a tensor to a root mean square of at most lr",
+            lambda step: quotient(
+                step,
+                Expression("max", parts=(ONE, quotient(Expression("rms", parts=(step,)), LR))),
+            ),
+        ),
+        (
+            "learning rate",
+            "scales the step of a tensor to lr times the norm of its weights (trust ratio)",
+            lambda step: product(
+                quotient(step, _positive(Expression("‖", parts=(step,)))),
+                product(LR, Expression("‖", parts=(PARAMETER,))),
+            ),
+        ),
+    ):
+        yield topic, sentence, lambda p, step=step: _with_step(p, step)  # type: ignore[misc]
+    for index, line in enumerate(program.lines):
+        if (rate := _decay_rate(line)) is not None:
+            correction = difference(ONE, Expression("^", parts=(rate, TIME)))
+            corrected = {name(line.symbol): quotient(name(line.symbol), correction)}
+            yield (
+                "bias correction",
+                f"corrects {line.symbol} for its bias, which the rule does not",
+                lambda p, i=index, new=corrected: read_otherwise(p, i, p.lines[i], new),  # type: ignore[misc]
+            )
+
+
+def _positive(part: Expression) -> Expression:
+    """Return a part that is not 0, as a divisor."""
+    return Expression("max", parts=(part, Expression("number", "1e-30")))
+
+
+def _along(step: Expression) -> Expression:
+    """Return 1 where a step has the sign of the gradient, 0 elsewhere."""
+    agreement = Expression("sign", parts=(product(step, GRADIENT),))
+    return Expression("max", parts=(agreement, number(0)))
+
+
+def _between(part: Expression, most: Expression) -> Expression:
+    least = Expression("neg", parts=(most,))
+    return Expression("max", parts=(Expression("min", parts=(part, most)), least))
+
+
+def _with_step(program: Program, new: Callable[[Expression], Expression]) -> Program | None:
+    """Return a program that takes a changed step in its last line, θ ← θ − step."""
+    line = program.lines[-1]
+    if line.symbol != "θ" or line.value.operator != "−" or line.value.parts[0] != PARAMETER:
+        return None
+    changed = replace(line, value=difference(PARAMETER, new(line.value.parts[1])))
+    return replace(program, lines=(*program.lines[:-1], changed))
+
+
+def _decay_rate(line: Assignment) -> Expression | None:
+    """Return b of X ← b·X + (1 − b)·Y; None for other lines."""
+    value = line.value
+    if value.operator != "+" or value.parts[0].operator != "·" or value.parts[1].operator != "·":
+        return None
+    (rate, kept), (share, _) = (part.parts for part in value.parts)
+    is_average = kept == name(line.symbol) and share == difference(ONE, rate)
+    return rate if is_average else None
+
+
+def _switched(program: Program, label: str, new: Expression) -> Program:
+    """Put a number in place of a switch in all conditions."""
+
+    def changed(line: Assignment) -> Assignment:
+        if line.condition is None:
+            return line
+        sides = (side.mapped(_instead(name(label), new)) for side in line.condition)
+        return replace(line, condition=Condition(*sides))
+
+    return replace(program, lines=tuple(map(changed, program.lines)))
+
+
+def _instead(old: Expression, new: Expression) -> Callable[[Expression], Expression | None]:
+    return lambda part: new if part == old else None
+
+
+def _positive_sign(part: Expression) -> Expression | None:
+    """Return a sign that is 1 for 0: that of the sign plus 1/2."""
+    if part.operator != "sign":
+        return None
+    return Expression("sign", parts=(total(part, Expression("number", "0.5")),))
+
+
+def _at_rest(program: Program) -> Program:
+    """Leave coordinates alone whose gradient is 0."""
+    moves = Expression("|", parts=(Expression("sign", parts=(name("g₀"),)),))
+    lines = [Assignment("g₀", GRADIENT)]
+    for line in program.lines:
+        value = line.value
+        if line.symbol == "θ" and value.operator in ("−", "+") and value.parts[0] == PARAMETER:
+            step = Expression(value.operator, parts=(PARAMETER, product(moves, value.parts[1])))
+            lines.append(replace(line, value=step))
+        else:
+            lines.append(line)
+    return replace(program, lines=tuple(lines))
+
+
+def _starts(program: Program) -> Iterator[Convention]:
+    """Yield other values of averages before the first step."""
+    for line in program.lines:
+        if line.symbol not in line.value.names() or line.symbol in ("θ", "g"):
+            continue
+        for text, value in (("1", ONE), ("eps", EPS)):
+            start = {**program.starts, line.symbol: value}
+            yield Convention(
+                "start",
+                f"starts {line.symbol} at {text}",
+                lambda p, start=start: replace(p, starts=start),  # type: ignore[misc]
+            )
+        parts = line.value.parts
+        if line.value.operator == "+" and parts[1].operator == "·" and line.condition is None:
+            first = parts[1].parts[1]
+            begun = replace(line, condition=Condition(TIME, ONE), otherwise=first)
+            yield Convention(
+                "start",
+                f"starts {line.symbol} at its first value, {first}",
+                lambda p, old=line, new=begun: replace(  # type: ignore[misc]
+                    p, lines=tuple(new if one == old else one for one in p.lines)
+                ),
+            )
+
+
+def _kept_otherwise(program: Program) -> Iterator[Convention]:
+    """Yield other values of a state symbol that the next step finds: the gradient, or a part."""
+    read: set[str] = set()
+    for line in program.lines:
+        read |= line.value.names()
+        if line.symbol not in read or line.symbol in ("θ", "g"):
+            continue
+        for part in dict.fromkeys([GRADIENT, *line.value.parts]):
+            if part.operator == "number" or line.symbol in part.names():
+                continue
+            kept = Assignment(line.symbol, part)
+            yield Convention(
+                "state",
+                f"keeps {part} as {line.symbol} for the next step, in place of {line.value}",
+                lambda p, kept=kept: replace(p, lines=(*p.lines, kept)),  # type: ignore[misc]
+                Kind.FAULT,
+            )
+
+
+def _without_shape(program: Program) -> Program:
+    """Leave out all factors of the numbers of rows and columns, and numbers before them."""
+
+    def change_part(part: Expression) -> Expression | None:
+        if part.operator != "·" or not {"R", "C"} & part.parts[1].names():
+            return None
+        rest = part.parts[0]
+        is_scaled = rest.operator == "·" and rest.parts[0].operator == "number"
+        return rest.parts[1] if is_scaled else rest
+
+    return program.mapped(change_part)
+
+
+def _scaled_velocity(program: Program) -> Program | None:
+    """Put u ← momentum·u + A in place of u ← momentum·u + A / B, and u / B where u is read."""
+    for index, line in enumerate(program.lines):
+        value = line.value
+        if value.operator != "+" or value.parts[0] != product(MOMENTUM, name(line.symbol)):
+            continue
+        if value.parts[1].operator != "/":
+            return None
+        added, scale = value.parts[1].parts
+        summed = replace(line, value=total(value.parts[0], added))
+        scaled = {name(line.symbol): quotient(name(line.symbol), scale)}
+        return read_otherwise(program, index, summed, scaled)
+    return None
+
+
+def _renamed(program: Program, label: str, new: Expression) -> Program:
+    return program.mapped(lambda part: new if part == name(label) else None)
+
+
+def _renamed_gradient(program: Program) -> Program:
+    reverse = Assignment("g", Expression("neg", parts=(GRADIENT,)))
+    return replace(program, lines=(reverse, *program.lines))
+
+
+def _forgetful(program: Program, symbol: str) -> Program:
+    reset = Assignment(symbol, number(0))
+    return replace(program, lines=(reset, *program.lines))
