@@ -50,8 +50,8 @@ FAULTS = [
         "RMSprop",
         "if centered:",
         "if False:",
-        "rho",
-        "`m ← rho·m + (1 − rho)·g` is left out",
+        "centered",
+        "ignores centered, which stays off",
         "square_avg.mul_(alpha)",
     ),
     Fault(
