@@ -23,7 +23,7 @@ from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate
 from optrial.certifying.checks import arguments
 from optrial.certifying.checks.interface import leaves_gradients_alone
 from optrial.certifying.conditions import Case
-from optrial.certifying.edits import single_edits
+from optrial.certifying.edits import fitted, single_edits
 from optrial.certifying.explanation import explain
 from optrial.certifying.rule_certificate import equations_are_the_update
 from optrial.certifying.subject import Subject
@@ -132,6 +132,18 @@ def test_what_raises_in_some_trainings_is_explained_by_the_others(
     result = optrial.certify(optimizer)
     assert "raises an error in a training of a few steps: ZeroDivisionError" in lines(result)
     assert any(map(fault.is_named, result.findings)), lines(result)
+
+
+def test_a_number_is_fitted_to_all_weights() -> None:
+    """The nearest solution for one weight alone is 4.774."""
+    first = fitted(lambda x: np.array([(x - 4.757) * (x - 4.774)]), 4.775)
+    both = fitted(lambda x: np.array([(x - 4.757) * (x - 4.774), x - 4.757]), 4.775)
+    assert (first, both) == (4.774, 4.757)
+
+
+def test_a_number_without_effect_is_not_fitted() -> None:
+    assert fitted(lambda _: np.ones(2), 1.0) is None
+    assert fitted(lambda _: np.full(2, np.nan), 1.0) is None
 
 
 PLAIN = [pytest.param(name, marks=() if name == "Lion" else pytest.mark.slow) for name in SOURCES]

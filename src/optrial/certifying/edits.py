@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from optrial.replay.equations import (
     NORMS,
     Assignment,
@@ -485,20 +488,27 @@ def _scaled(program: Program, index: int) -> Callable[[float], Edit]:
     return edit
 
 
-def fitted(miss: Callable[[float], float], start: float) -> float | None:
-    """Return the number, to six digits, at which `miss` is 0, by the secant method; None without.
+def fitted(miss: Callable[[float], NDArray[np.float64]], start: float) -> float | None:
+    """Return the number, to six digits, at which `miss` is 0, by Gauss-Newton steps; None without.
+
+    Slopes are those of secants. Several weights together have one solution where each alone has
+    more, as those of a polynomial of high degree.
 
     Args:
-        miss: number -> signed distance.
+        miss: number -> signed distances of weights, (n,).
         start: a number near the solution.
     """
     one, other, most = start, start * (1 + 1e-5) + 1e-6, abs(start) / 5 + 1
     at_one, at_other = miss(one), miss(other)
     for _ in range(12):
-        if at_other == at_one or not math.isfinite(at_one) or not math.isfinite(at_other):
-            break
-        change = -at_other * (other - one) / (at_other - at_one)
+        with np.errstate(all="ignore"):
+            slope = (at_other - at_one) / (other - one)
+            change = float(-(slope @ at_other) / np.square(slope).sum())
+        if not math.isfinite(change):
+            return None
         one, other, at_one = other, other + max(-most, min(most, change)), at_other
+        if other == one:
+            break
         at_other = miss(other)
     rounded = float(f"{other:.6g}")
-    return rounded if math.isfinite(rounded) and rounded != start else None
+    return rounded if rounded != start else None

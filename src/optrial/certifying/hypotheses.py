@@ -41,6 +41,9 @@ __all__ = [
 Reason = tuple[str, Kind, str]
 """Name, kind and sentence of a change to a rule."""
 
+Distances = Callable[[Program], NDArray[np.float64]]
+"""Program -> signed distances of the weights of a tensor from those that it should give."""
+
 _MOST_EDITS = 60
 """Number of edits that are tried together with each convention, the likelier first."""
 _PROBES = 3
@@ -238,10 +241,10 @@ class Search:
         miss = self._miss()
         if miss is None:
             return
-        program, distance = miss
+        program, distances = miss
         for name in sorted(program.names() & self.binding.fixed.keys()):
             default = float(self.binding.fixed[name])
-            value = fitted(_constant(name, program, _everywhere, distance), default)
+            value = fitted(_constant(name, program, _everywhere, distances), default)
             if value is not None:
                 text = f"has no {name} and computes with {value:g}, where the rule has {default:g}"
                 reason = name, Kind.CONVENTION, text
@@ -252,7 +255,7 @@ class Search:
         miss = self._miss()
         if miss is None:
             return
-        program, distance = miss
+        program, distances = miss
         last = min(map(first_step, self.departing)) - 1
         if "t" in program.names() and last > 1:
             bound = capped("t", last, is_upper=True)
@@ -267,7 +270,7 @@ class Search:
             is_upper = min(inside) > max(outside)
             start = max(outside) if is_upper else min(outside)
             for within, where in ((_everywhere, ""), (_beside_decay, ", but not in weight decay")):
-                value = fitted(_constant(name, program, within, distance), start)
+                value = fitted(_constant(name, program, within, distances), start)
                 if value is not None:
                     bound = capped(name, value, is_upper=is_upper)
                     reason = bound.name, bound.kind, f"{bound.sentence}{where}"
@@ -296,14 +299,14 @@ class Search:
         miss = self._miss(since)
         if miss is None:
             return
-        program, distance = miss
+        program, distances = miss
         for place in number_places(program):
-            value = fitted(_composed(distance, place), place.value)
+            value = fitted(_composed(distances, place), place.value)
             if value is not None:
                 yield _of_edit(program, place.edit(value))
 
-    def _miss(self, since: int = 1) -> tuple[Program, Callable[[Program], float]] | None:
-        """Return the program, and how far another one is from the first departing weight."""
+    def _miss(self, since: int = 1) -> tuple[Program, Distances] | None:
+        """Return the program, and how far another one is from the first departing tensor."""
         case, label = self.departing[0]
         program = self._program()
         result = departures(case.draw, case.actual, case.expected)
@@ -313,13 +316,14 @@ class Search:
         moments = moments_of(case.draw, label, self.base.clock(case.draw, label))[:step]
         start, goal = case.draw.start[label].numpy(), case.actual[step - 1][label].numpy()
 
-        def distance(changed: Program) -> float:
+        def distances(changed: Program) -> NDArray[np.float64]:
             with np.errstate(all="ignore"):
                 path = program.path(start, moments, later=changed, since=since)
                 weights = list(path)[-1]
-            return float((weights - goal).reshape(-1)[0])
+            apart: NDArray[np.float64] = (weights - goal).reshape(-1)
+            return apart
 
-        return program, distance
+        return program, distances
 
     def predicts(self, hypothesis: Hypothesis, item: Item) -> bool:
         """Return whether a hypothesis gives the weights of the target."""
@@ -382,13 +386,13 @@ def _constant(
     name: str,
     program: Program,
     within: Callable[[Change], Change],
-    distance: Callable[[Program], float],
-) -> Callable[[float], float]:
+    distances: Distances,
+) -> Callable[[float], NDArray[np.float64]]:
     """Return how far the program is off if a hyperparameter is a number."""
-    return lambda value: distance(within(constant(name, value))(program) or program)
+    return lambda value: distances(within(constant(name, value))(program) or program)
 
 
-def _composed(miss: Callable[[Program], float], place: NumberPlace) -> Callable[[float], float]:
+def _composed(miss: Distances, place: NumberPlace) -> Callable[[float], NDArray[np.float64]]:
     return lambda value: miss(place.edit(value).program)
 
 

@@ -749,7 +749,7 @@ FAULTS = [
         'weight_decay=group["weight_decay"] * (1 - beta1),',
         "weight decay",
         "multiplies weight_decay by 1 − beta1",
-        "self._cuda_graph_capture_health_check()",
+        "adam(\n",
     ),
     Fault(
         "Nesterov average",
