@@ -121,6 +121,27 @@ class Later(nn.Module):
         return self.more(self.layer(x))
 
 
+class Centred(nn.Module):
+    """Subtracts a running mean, a buffer.
+
+    Args:
+        in_place: whether it changes the buffer or replaces it.
+    """
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.register_buffer("mean", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch = 0.1 * x.detach().mean(0)
+        if self.training and self.in_place:
+            self.mean.mul_(0.9).add_(batch)
+        elif self.training:
+            self.mean = 0.9 * self.mean + batch
+        return torch.relu(x - self.mean)
+
+
 class Once(nn.Module):
     """Computes an attribute at its first use."""
 
@@ -134,6 +155,10 @@ class Once(nn.Module):
 
 def later(change: str) -> nn.Module:
     return Around(Later(change))
+
+
+def centred(in_place: bool = True) -> nn.Module:
+    return Around(Centred(in_place))
 
 
 def once() -> nn.Module:

@@ -31,6 +31,10 @@ ENGINES = [
 ]
 OPTIMIZERS = [{"rule": "adam", "lr": [0.02, 0.05]}, {"rule": "momentum", "lr": 0.1}]
 CONVNET = {"kind": "cnn", "widths": [4], "pool_after": [1], "batch_norm": True}
+CENTRED, REPLACED = (
+    {"factory": "tests.user_models:centred", "args": {"in_place": in_place}}
+    for in_place in (True, False)
+)
 
 
 def plan_of(**keys: Any) -> tuple[tuple[RunSpec, ...], Dataset]:
@@ -192,9 +196,12 @@ def test_sam_is_that_of_a_plain_loop(engine: str, key: str) -> None:
         assert curves["test_loss"].values[-1] == pytest.approx(final, rel=TRAJECTORY_FLOAT64)
 
 
+@pytest.mark.parametrize("model", [CONVNET, CENTRED, REPLACED])
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
-def test_batch_norm_averages_the_first_pass_of_sam(engine: str) -> None:
-    problem = {"dataset": "digits", "model": CONVNET}
+def test_buffers_are_those_of_the_first_pass_of_sam(engine: str, model: Any) -> None:
+    """The second pass starts from them, too."""
+    dataset = "digits" if model == CONVNET else {"name": "moons", "n_samples": 100}
+    problem = {"dataset": dataset, "model": model}
     keys = {"problem": problem, "batch_size": 50, "budget": {"steps": 4}, "seeds": [0]}
     runs, data = plan_of(**keys, optimizers=[{"rule": "momentum", "lr": [0.05, 0.1], "sam": 0.1}])
     segments = trained(runs, data, engine)
@@ -203,6 +210,18 @@ def test_batch_norm_averages_the_first_pass_of_sam(engine: str) -> None:
         curves = segments[run.run_id].curves
         assert curves["train_loss"].values == pytest.approx(losses, rel=TRAJECTORY_FLOAT64)
         assert curves["test_loss"].values[-1] == pytest.approx(final, rel=TRAJECTORY_FLOAT64)
+
+
+@pytest.mark.parametrize("model", [CENTRED, REPLACED])
+def test_buffers_pass_from_batch_to_batch_of_an_accumulated_step(model: Any) -> None:
+    problem = {"dataset": {"name": "moons", "n_samples": 100}, "model": model}
+    keys = {"problem": problem, "batch_size": 20, "accumulate": 4, "budget": {"steps": 4}}
+    runs, data = plan_of(**keys, optimizers=[{"rule": "sgd", "lr": [0.1, 0.2], "sam": 0.1}])
+    alone, stacked = (trained(runs, data, engine) for engine in ("reference", "stacked"))
+    for run_id, segment in alone.items():
+        for metric, curve in segment.curves.items():
+            values = stacked[run_id].curves[metric].values
+            assert values == pytest.approx(curve.values, rel=TRAJECTORY_FLOAT64), metric
 
 
 def test_runs_with_and_without_sam_are_in_stacks_of_their_own() -> None:

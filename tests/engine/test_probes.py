@@ -161,6 +161,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "code of one's own": {
         "problem": {"dataset": MOONS, "model": {"factory": "tests.user_code:small_network"}},
     },
+    "a buffer changed in place": {
+        "problem": {"dataset": MOONS, "model": {"factory": "tests.user_models:centred"}},
+    },
     "a function": {
         "batch_size": "full",
         "problem": {"function": "rosenbrock"},

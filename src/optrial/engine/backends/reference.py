@@ -280,7 +280,11 @@ class ReferenceEngine(SoloEngine):
         """Move the parameters to where SAM takes its gradient; restore them and all buffers."""
         trained = trained_parameters(self.model)
         before = {name: value.detach().clone() for name, value in trained.items()}
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        buffers = [
+            (module, name, buffer, buffer.clone())
+            for module in self.model.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
         grads = {name: as_real(p.grad) for name, p in trained.items() if p.grad is not None}
         (rho,) = sam_radii(self.spec, step, 1).tolist()
         moved = uphill(self._real_parameters(), grads, rho, adaptive=self.spec.sam_adaptive)
@@ -289,8 +293,8 @@ class ReferenceEngine(SoloEngine):
         with torch.no_grad():
             for name, value in before.items():
                 trained[name].copy_(value)
-            for buffer, kept in buffers:
-                buffer.copy_(kept)
+            for module, name, buffer, kept in buffers:
+                setattr(module, name, buffer.copy_(kept))  # which the model may have replaced
 
     def mask_keys(self) -> list[int]:
         """Return the keys of the active dropout layers in the last step."""

@@ -400,31 +400,30 @@ class StackedEngine:
             differentiate = partial(self._model.differentiate_twice, signs=self._signs)
         buffers = self._model.buffers
         first = differentiate(self._params, buffers, inputs, targets)
+        self._keep_buffers(first)
         gradients = first.gradients
         if self._rho is not None:
-            gradients = differentiate(self._uphill(first), buffers, inputs, targets).gradients
-        self._keep_buffers(first)
+            with self._model.restored_buffers():
+                gradients = differentiate(self._uphill(first), buffers, inputs, targets).gradients
         self._move(gradients, first, compiled=compiled)
         return first.losses, first.metrics
 
     def _accumulate(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Train every run on the mean loss over several batches; return losses and metrics."""
-        first = self._mean_gradients(self._params, parts, keep=True)
+        first = self._mean_gradients(self._params, parts)
         gradients = first.gradients
         if self._rho is not None:
-            gradients = self._mean_gradients(self._uphill(first), parts, keep=False).gradients
+            with self._model.restored_buffers():
+                gradients = self._mean_gradients(self._uphill(first), parts).gradients
         self._move(gradients, first, compiled=True)
         return first.losses, first.metrics
 
-    def _mean_gradients(
-        self, params: Tensors, parts: Sequence[tuple[Tensor, Tensor]], *, keep: bool
-    ) -> Gradients:
+    def _mean_gradients(self, params: Tensors, parts: Sequence[tuple[Tensor, Tensor]]) -> Gradients:
         """Return the gradients of the mean loss over batches, and the sums of metrics.
 
         Args:
             params: parameters at which they are taken.
             parts: rows and mask keys of each batch.
-            keep: whether buffers that the forward passes change are kept.
         """
         weights = torch.stack([self._loss_weights(rows) for rows, _ in parts])
         total: Gradients | None = None
@@ -435,8 +434,7 @@ class StackedEngine:
             if self._signs:
                 differentiate = partial(self._model.differentiate_twice, signs=self._signs)
             part = differentiate(params, self._model.buffers, *self._gather(rows, keys))
-            if keep:
-                self._keep_buffers(part)
+            self._keep_buffers(part)
             total = part.scaled(share.unsqueeze(-1), params).added(total)
         assert total is not None
         return total

@@ -164,6 +164,15 @@ class StackedModel:
         statistics = {n: v for n, v in buffers if v.is_floating_point() and n not in self.shared}
         return self.params | statistics
 
+    @contextmanager
+    def restored_buffers(self) -> Iterator[None]:
+        """Restore the buffers afterwards, which forward passes replace or change in place."""
+        frozen = {name for name, _ in self.base.named_parameters()}
+        before = {n: value.clone() for n, value in self.buffers.items() if n not in frozen}
+        yield
+        for name, value in before.items():
+            self.buffers[name].copy_(value)
+
     def set_mask_keys(self, keys: Tensor) -> None:
         """Set the mask keys of the next step, one per seed."""
         for name, value in self.buffers.items():
@@ -292,9 +301,13 @@ class StackedModel:
     def loss(
         self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor
     ) -> Tensor:
-        """Return one run's mean loss, in a form that can be differentiated in any way."""
+        """Return one run's mean loss, in a form that can be differentiated in any way.
+
+        Buffers that the model changes in place are changed in copies only.
+        """
+        copies = {name: value.clone() for name, value in buffers.items()}
         with self._with_plain_products():
-            return self._measure(dict(params), dict(buffers), x, y)[0]
+            return self._measure(dict(params), copies, x, y)[0]
 
     @contextmanager
     def _with_plain_products(self) -> Iterator[None]:
