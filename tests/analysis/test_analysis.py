@@ -47,7 +47,11 @@ def runs(setting: str, values: Mapping[int, float | None], metric: str) -> list[
 
 def test_metrics_without_a_value_are_said_once_per_reason() -> None:
     records = [
-        replace(record("a", setting, seed, Status.DONE), facts=RunFacts(not_finite=reasons))
+        replace(
+            record("a", setting, seed, Status.DONE),
+            reason="; ".join(reasons.values()),
+            facts=RunFacts(not_finite=reasons),
+        )
         for setting, seed, reasons in [
             ("s", 0, {"test_f1": "it is nan", "test_auc": "it is nan"}),
             ("s", 1, {"test_f1": "it is nan", "test_auc": "it is nan"}),

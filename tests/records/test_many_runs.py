@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +15,10 @@ import pytest
 import sqlalchemy as sql
 
 from optrial.errors import StoreError
-from optrial.records import PlannedRun, Record, Store
+from optrial.records import PlannedRun, Record, Store, verify
 from optrial.records.texts import FactsWriter, TextReader, spec_text
 from optrial.spec import RunFacts, RunSpec, Seconds, Status
+from tests.records.connections import edit
 from tests.records.samples import curve, segment
 from tests.specs import SPEC, STACK
 
@@ -118,8 +121,35 @@ def test_specs_survive_whatever_their_values_are_called(seed: int) -> None:
 )
 def test_facts_survive(facts: RunFacts) -> None:
     text = FactsWriter().text(facts)
-    assert TextReader().facts(text) == facts
-    assert TextReader().facts(json.dumps(json.loads(text))) == facts
+    reader = TextReader()
+    assert reader.facts(reader.lines(text)) == facts
+    assert reader.facts(reader.lines(json.dumps(json.loads(text)))) == facts
+
+
+def test_facts_are_decoded_when_they_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = read(tmp_path, 1, 2)
+    copied = pickle.loads(pickle.dumps(second.facts))
+    assert copied == second.facts == copy.deepcopy(second.facts) == facts_of(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextReader, "facts", None)
+        assert second.facts.parameters_sha256 == "weights 1"
+        with pytest.raises(AttributeError, match="mass"):
+            first.facts.mass  # type: ignore[attr-defined]  # noqa: B018
+        with pytest.raises(StoreError):
+            first.facts.engine  # noqa: B018
+    assert first.facts | RunFacts(engine="stacked") == replace(facts_of(0), engine="stacked")
+
+
+def test_facts_that_are_no_json_are_damage(tmp_path: Path) -> None:
+    store_with(tmp_path, 1, 1).close()
+    edit(tmp_path, "outcomes", seal=True, facts="{\n1,\n2\n}")
+    with Store.open(tmp_path) as store:
+        (run,) = store.runs()
+    with pytest.raises(StoreError, match=f"run {run.run_id} cannot be decoded .* --repair"):
+        run.facts.engine  # noqa: B018
+    assert not verify(tmp_path).intact
 
 
 def test_progress_and_some_runs_are_those_of_all(tmp_path: Path) -> None:

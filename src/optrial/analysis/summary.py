@@ -109,13 +109,10 @@ def missing_values(records: Iterable[Record]) -> list[str]:
     names = dict.fromkeys(chain.from_iterable(record.metrics for record in done))
     of_epochs = [name for name in names if MetricName.parse(name).epoch_mean]
     means = [n for n in of_epochs if any(r.metrics.get(n) is not None for r in done)]
+    short = "trained for less than an epoch"
     runs: dict[tuple[str, str], list[Record]] = {}
     for record in done:
-        reasons = {
-            name: "trained for less than an epoch"
-            for name in means
-            if record.metrics.get(name) is None
-        }
+        reasons = {name: short for name in means if record.metrics.get(name) is None}
         for metric, reason in {**reasons, **record.not_finite}.items():
             runs.setdefault((reason, metric), []).append(record)
     metrics: dict[tuple[str, tuple[str, ...]], list[str]] = {}

@@ -48,6 +48,7 @@ DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError)
 """Errors of a database; the messages of SQLite about damaged names cannot be decoded."""
 
 _PAGE_BYTES = 8 * 2**10  # an outcome takes 2 kB and leaves almost half of the default 4 kB empty
+_CACHE_KIB = 32 * 2**10  # holds the indexes of 100,000 runs, which are read in random order
 _FREE_PAGES = 128  # 1 MB, more than which is returned when training ends
 
 _CONFLICT_STATES = ("40001", "40P01", "23505")
@@ -371,6 +372,7 @@ def sqlite_engine(file: Path, *, create: bool) -> sql.Engine:
         connection.isolation_level = None  # the driver would leave schema changes unprotected
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         if create:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a new file
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import accumulate, chain
 from operator import itemgetter
@@ -40,7 +42,7 @@ from optrial.records.schema import (
 )
 from optrial.records.schema import runs as all_runs
 from optrial.records.texts import TextReader
-from optrial.spec import StackId, Status
+from optrial.spec import RunFacts, StackId, Status
 
 __all__ = [
     "ENDS",
@@ -75,6 +77,8 @@ LATEST_PLAN = (
 
 ENDS = sql.select(outcomes.c.run_id, outcomes.c.latest)
 """Query of the ends of the curves of each run."""
+
+Errors = Callable[[], AbstractContextManager[None]]
 
 IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
 MOST_LOOKUPS = 1_000  # of single runs; to look more of them up takes longer than to read all
@@ -270,13 +274,17 @@ def run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
     )
 
 
-def records_of(rows: Iterable[Sequence[Any]]) -> list[Record]:
+def records_of(rows: Iterable[Sequence[Any]], errors: Errors) -> list[Record]:
     """Return records from rows of `run_query`, in the order of the plan, then of storing.
 
     Those of one problem have the same metrics.
+
+    Args:
+        rows: the rows.
+        errors: makes a context that explains a `DamagedError`; facts are decoded in one, later.
     """
     with collecting_no_garbage():
-        entries = list(_entries(rows))
+        entries = list(_entries(rows, errors))
     entries.sort(key=itemgetter(0))
     metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for problem, known in {(r.problem, tuple(final)): None for _, r, final in entries}:
@@ -293,7 +301,7 @@ def records_of(rows: Iterable[Sequence[Any]]) -> list[Record]:
 
 
 def _entries(
-    rows: Iterable[Sequence[Any]],
+    rows: Iterable[Sequence[Any]], errors: Errors
 ) -> Iterator[tuple[int, Record, dict[str, float | None]]]:
     """Yield a number that orders the records, the record, and its metrics, to be completed."""
     reader = TextReader()
@@ -309,7 +317,7 @@ def _entries(
         with decoding(f"run {row[0]}"):
             ends = _ends(_latest_text(row)).items()
             final = {sys.intern(metric): value for metric, (_, value, _) in ends}
-            record = _record(row, reader, final)
+            record = _record(row, reader, final, errors)
         current, number = row[-2:]
         yield _position(row) if current else _UNPLANNED + number, record, final
 
@@ -334,7 +342,9 @@ def _ends(text: str, metric: str | None = None) -> dict[str, tuple[int, float | 
     return ends
 
 
-def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None]) -> Record:
+def _record(
+    row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None], errors: Errors
+) -> Record:
     """Return the record of a row of `run_query`."""
     run_id, problem, spec, setting, stack, phase, status, step, reason, facts = _columns(row)
     return Record(
@@ -347,9 +357,14 @@ def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float 
         status=_STATUSES[status],
         step=step,
         reason=sys.intern(reason),
-        facts=reader.facts(facts),
+        facts=RunFacts.deferred(partial(_facts, run_id, reader.lines(facts), reader, errors)),
         metrics=metrics,
     )
+
+
+def _facts(run_id: str, lines: Sequence[str], reader: TextReader, errors: Errors) -> RunFacts:
+    with errors(), decoding(f"run {run_id}"):
+        return reader.facts(lines)
 
 
 def insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:

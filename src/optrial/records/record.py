@@ -193,8 +193,10 @@ class Record(PlannedRun):
 
     @property
     def not_finite(self) -> Mapping[str, str]:
-        """Reasons why metrics of a completed run have no value, by metric."""
-        return self.facts.not_finite or {} if self.status is Status.DONE else {}
+        """Reasons why metrics of a completed run have no value, by metric; `reason` lists them."""
+        if self.status is not Status.DONE or not self.reason:
+            return {}
+        return self.facts.not_finite or {}
 
     def final(self, metric: str) -> float | None:
         """Return the final value of a metric, or None if it has none.

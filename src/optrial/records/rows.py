@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sql
@@ -97,13 +98,19 @@ def checksum(values: Sequence[object]) -> int:
         texts = [*map(str, values)]
         joined = "".join(texts)
         if joined.isascii():  # lengths in characters are those in bytes
-            return zlib.crc32(f"{','.join(map(str, map(len, texts)))}{joined}".encode())
+            lengths = _places(len(texts)) % (*map(len, texts),)
+            return zlib.crc32((lengths + joined).encode())
     parts = [
         value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
         for value in values
     ]
     lengths = ",".join(map(str, map(len, parts)))
     return zlib.crc32(b"".join((lengths.encode(), *parts)))
+
+
+@cache
+def _places(count: int) -> str:
+    return ",".join(["%d"] * count)
 
 
 def sealed(table: sql.Table, row: Row) -> dict[str, Any]:

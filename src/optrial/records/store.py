@@ -378,7 +378,7 @@ class Store:
             query = run_query(plan["id"], everything)
             streaming = connection.execution_options(yield_per=1_000)
             with streaming.execute(query) as rows:  # a server keeps a cursor until it is closed
-                runs = records_of(rows)
+                runs = records_of(rows, self._database.errors)
             if len(runs) != plan["known" if everything else "runs"]:
                 raise DamagedError("runs are missing")
             if everything:
@@ -404,7 +404,7 @@ class Store:
                 rows += connection.execute(query.where(some))
             if len(rows) != len(set(run_ids)):
                 raise DamagedError("runs are missing")
-            return records_of(rows)
+            return records_of(rows, self._database.errors)
 
     @_persistent
     def progress(self) -> dict[str, Progress]:

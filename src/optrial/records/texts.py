@@ -80,8 +80,9 @@ class TextReader:
         self._facts: dict[str, RunFacts] = {}
         self._values: dict[str, dict[str, object]] = {}
         self._stacks: dict[str, StackId] = {}
+        self._lines: dict[str, str] = {}
         self._last_spec: tuple[str, RunSpec | None] = "", None
-        self._last_facts: tuple[str, RunFacts | None] = "", None
+        self._last_facts: tuple[str, str | None] = "", None
 
     def spec(self, text: str) -> RunSpec:
         """Return a spec.
@@ -111,33 +112,35 @@ class TextReader:
             self._stacks[text] = StackId.parse(text)
         return self._stacks[text]
 
-    def facts(self, text: str) -> RunFacts:
+    def lines(self, text: str) -> tuple[str, ...]:
+        """Return the lines of facts, for `facts` to decode; the last is that of one run."""
+        start, first = self._last_facts
+        if first is None or not text.startswith(start):
+            line, others_follow, _ = text.partition(_BREAK)
+            first = self._shared(line[1:] if others_follow else line[1:-1])
+            start = line + others_follow
+            self._last_facts = start, first
+        *others, last = text[len(start) :].removesuffix(_END).split(_BREAK)
+        return (first, *map(self._shared, others), last)
+
+    def _shared(self, line: str) -> str:
+        return self._lines.setdefault(line, line)
+
+    def facts(self, lines: Sequence[str]) -> RunFacts:
         """Return facts.
 
         Raises:
-            ValueError: the text is no JSON.
+            ValueError: the lines are no JSON.
         """
-        start, facts = self._last_facts
-        if facts is None or not text.startswith(start):
-            first, others_follow, _ = text.partition(_BREAK)
-            if not others_follow:
-                return self._first_facts(text[1:-1].strip("\n"))
-            start, facts = first + others_follow, self._first_facts(first[1:].strip("\n"))
-            self._last_facts = start, facts
-        *shared, last = text[len(start) :].removesuffix(_END).split(_BREAK)
+        first, *shared, last = lines
+        if first not in self._facts:
+            self._facts[first] = RunFacts().with_values(_values_of(first))
         values = _values_of(last)
         for line in shared:
-            of_several = self._values.get(line)
-            if of_several is None:
-                of_several = self._values[line] = _values_of(line)
-            values |= of_several
-        return facts.with_values(values)
-
-    def _first_facts(self, line: str) -> RunFacts:
-        facts = self._facts.get(line)
-        if facts is None:
-            facts = self._facts[line] = RunFacts().with_values(_values_of(line))
-        return facts
+            if line not in self._values:
+                self._values[line] = _values_of(line)
+            values |= self._values[line]
+        return self._facts[first].with_values(values)
 
 
 def _spec_of(text: str) -> RunSpec:
@@ -155,4 +158,4 @@ def _object(lines: Sequence[str]) -> str:
 
 
 def _values_of(line: str) -> dict[str, object]:
-    return decode_fields(RunFacts, from_json(f"{{{line}}}"))
+    return decode_fields(RunFacts, from_json("{" + line.strip("\n") + "}"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from itertools import repeat
 from operator import attrgetter, call
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 __all__ = [
     "HASHED_STEPS",
@@ -125,8 +125,14 @@ class Scales:
     targets: Scale | None = None
 
 
+class _Deferred:
+    """The slot of `RunFacts` that is no fact: what reads the facts, while they are unread."""
+
+    __slots__ = ("_read",)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunFacts:
+class RunFacts(_Deferred):
     """Facts that a run records beside its curves; None for a fact that was not recorded.
 
     Attributes:
@@ -244,6 +250,26 @@ class RunFacts:
     stack_neighbour: Certificate | None = None
     parity: Certificate | None = None
 
+    @classmethod
+    def deferred(cls, read: Callable[[], RunFacts]) -> Self:
+        """Return the facts of `read`, which is called when one of them is first used."""
+        facts = object.__new__(cls)
+        _SET_READ(facts, read)
+        return facts
+
+    if not TYPE_CHECKING:  # else every name would pass for a fact
+
+        def __getattr__(self, name: str) -> Any:
+            """Read deferred facts: Python asks here for an attribute that is not set yet."""
+            if name not in _SETTER_OF:
+                raise AttributeError(f"no fact is called {name!r}")
+            self._set(_values(self._read()))
+            _SET_READ(self, None)
+            return getattr(self, name)
+
+    def _set(self, values: Iterable[object]) -> None:
+        any(map(call, _SETTERS, repeat(self), values))  # no setter returns anything
+
     @property
     def device_name(self) -> str | None:
         """The model of the GPU, or the device."""
@@ -258,13 +284,14 @@ class RunFacts:
     def with_values(self, values: Mapping[str, object]) -> RunFacts:
         """Return these facts, replaced by values by name; all others are shared with these."""
         facts = object.__new__(RunFacts)
-        any(map(call, _SETTERS, repeat(facts), _values(self)))  # no setter returns anything
+        facts._set(_values(self))
         for name, value in values.items():
             _SETTER_OF[name](facts, value)
         return facts
 
 
 _NAMES = [field.name for field in fields(RunFacts)]
+_SET_READ = _Deferred._read.__set__  # type: ignore[attr-defined]
 _SETTERS = [getattr(RunFacts, name).__set__ for name in _NAMES]
 _SETTER_OF = dict(zip(_NAMES, _SETTERS, strict=True))
 _values = attrgetter(*_NAMES)
