@@ -197,14 +197,17 @@ def _stand_still(curves: Sequence[Curve]) -> bool:
 
     The noise of a single short run hides a fall that all runs show together.
     """
-    if any(len(c) < FIRST_VALUES or not np.isfinite(c.values).all() for c in curves):
-        return False
-    falls, errors, starts = np.array([_fall(curve.values) for curve in curves]).T
-    least = np.maximum(STANDARD_ERRORS * errors, LEAST_FALL * abs(starts))
+    measured = []
+    for curve in curves:
+        if len(curve) < FIRST_VALUES or not np.isfinite(curve.values).all():
+            return False
+        fall, error, start = _fall(curve.values)
+        if fall >= max(STANDARD_ERRORS * error, LEAST_FALL * abs(start)):
+            return False
+        measured.append((fall, error, start))
+    falls, errors, starts = np.array(measured).T
     together = STANDARD_ERRORS * math.sqrt((errors**2).mean() / len(errors))
-    return bool((falls < least).all()) and bool(
-        falls.mean() < max(together, LEAST_FALL * abs(starts.mean()))
-    )
+    return bool(falls.mean() < max(together, LEAST_FALL * abs(starts.mean())))
 
 
 def _fall(values: Floats) -> tuple[float, float, float]:
