@@ -274,6 +274,8 @@ def test_one_hot_labels(targets: Any) -> None:
     [
         (np.array([-1, 1])[Y % 2], ["-1", "1"]),
         (np.array([3.0, 5.0, 9.0])[Y], ["3", "5", "9"]),
+        (2**62 + np.arange(2)[Y % 2], [str(2**62), str(2**62 + 1)]),
+        (2**63 + np.arange(2, dtype=np.uint64)[Y % 2], [str(2**63), str(2**63 + 1)]),
         (np.array(["b", "a", "c"])[Y], ["a", "b", "c"]),
         (np.array(["b", "a", "c"], object)[Y][:, None], ["a", "b", "c"]),
     ],
@@ -282,7 +284,7 @@ def test_other_labels_are_numbered_in_order(labels: Any, names: list[str]) -> No
     raw = {"train": (X, labels), "test": (X[:5], labels[:5])}
     loaded = load_objects(raw)
     assert loaded.classes == len(names)
-    expected = [names.index(f"{label:g}" if isinstance(label, float | int | np.number) else label)
+    expected = [names.index(label if isinstance(label, str) else str(int(label)))
                 for label in labels.ravel()]  # fmt: skip
     assert loaded.splits["train"].targets.tolist() == expected
     assert [one.name for one in loaded.summary.classes] == names

@@ -125,3 +125,14 @@ def test_equals_a_plain_script(printed: list[list[list[float]]], case: int) -> N
     assert curves["train_loss"].values.tolist() == losses
     assert curves["test_loss"].values.tolist() == test_losses
     assert curves["test_accuracy"].values.tolist() == test_accuracies
+
+
+def test_an_average_of_the_weights_leaves_the_script_as_it_is() -> None:
+    """The values at the weights themselves, which are recorded beside it, draw nothing."""
+    plain, averaged = (
+        train(plan.runs[0], dataset).curves
+        for average in ({}, {"average": {"ema": 0.9}})
+        for plan, dataset in [plan_of({"rule": "sgd", "lr": 0.1} | average, 0.3)]
+    )
+    assert averaged["train_loss"].values.tolist() == plain["train_loss"].values.tolist()
+    assert averaged["test_loss_raw"].values.tolist() == plain["test_loss"].values.tolist()

@@ -13,7 +13,7 @@ from optrial.errors import DataError, counted
 from optrial.target_kinds import Targets
 
 _SHOWN = 6
-_LARGEST = 2**53  # beyond it, float64 does not hold every whole number
+_LARGEST = 2**53  # from here on, float64 does not hold every whole number
 _FEW = 10  # this many classes are plausible, however few the samples
 
 
@@ -62,7 +62,7 @@ def number_labels(
     if texts:
         targets = {split: _text(place, split, labels) for split, labels in targets.items()}
     numbered = {split: (inputs, targets[split]) for split, (inputs, _) in splits.items()}
-    if not texts and not all(map(_is_whole, targets.values())):
+    if not texts and not _are_whole(list(targets.values())):
         return Numbered(numbered, notes=notes)
     classes = np.unique(targets["train"])
     if wanted == "binary" and not texts and (len(classes) != 2 or np.array_equal(classes, (0, 1))):
@@ -123,11 +123,14 @@ def _text(place: str, split: str, labels: Array) -> Array:
         ) from error
 
 
-def _is_whole(labels: Array) -> bool:
-    if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not len(labels):
+def _are_whole(targets: Sequence[Array]) -> bool:
+    """Return whether the labels of all splits are whole numbers that can be told apart."""
+    if any(y.ndim != 1 or y.dtype.kind not in "biuf" or not len(y) for y in targets):
         return False
+    if np.result_type(*targets).kind in "biu":
+        return True
     with np.errstate(invalid="ignore"):  # the remainder of an infinite label
-        return bool(((labels % 1 == 0) & (abs(labels.astype(float)) < _LARGEST)).all())
+        return all(((y % 1 == 0) & (np.abs(y.astype(float)) < _LARGEST)).all() for y in targets)
 
 
 def _check_classes(

@@ -313,7 +313,9 @@ class ReferenceEngine(SoloEngine):
         """Evaluate a whole split; see `Learner`."""
         totals = SplitTotals(self.objective, self.splits[split].targets, runs=1)
         draws = partial(evaluation_draws, self.spec, step, split)
-        with draws(), self._evaluating(raw=raw):
+        # A script that evaluates the average of its weights draws for that alone.
+        apart = torch.random.fork_rng(devices=[]) if self.script and raw else nullcontext()
+        with draws(), apart, self._evaluating(raw=raw):
             for place, batch in self._evaluation_batches(split):
                 with mixed_precision(self.spec.precision, batch.inputs.device):
                     outputs = self.model(batch.inputs)
