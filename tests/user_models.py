@@ -157,6 +157,10 @@ def later(change: str) -> nn.Module:
     return Around(Later(change))
 
 
+def normalized() -> nn.Module:
+    return Around(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)))
+
+
 def centred(in_place: bool = True) -> nn.Module:
     return Around(Centred(in_place))
 

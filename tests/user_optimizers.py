@@ -329,6 +329,21 @@ def of_the_first_two(params: Any, lr: float = 0.1) -> torch.optim.Optimizer:
     return torch.optim.SGD(list(params)[:2], lr)
 
 
+class Growing(torch.optim.SGD):
+    """Trains the first two parameters, and all of them from the sixth step on."""
+
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        first, second, *self.later = params
+        super().__init__([first, second], lr)
+        self.steps = 0
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.steps += 1
+        if self.steps == 6:
+            self.add_param_group({"params": self.later, "lr": 0.05})
+        super().step(closure)
+
+
 def not_an_optimizer(params: Any) -> str:
     return "sgd"
 

@@ -19,7 +19,7 @@ STOP = 17
 
 RESUMABLE = [
     *("Counter", "Deques", "ById", "Noisy", "Enclosed", "Flat", "Averaged", "AveragedModel"),
-    *("Scheduled", "GeneratedWithStateDict", "Deaf", "of_model"),
+    *("Scheduled", "GeneratedWithStateDict", "Deaf", "of_model", "Growing"),
 ]
 
 
@@ -165,6 +165,20 @@ def test_parameters_that_are_left_out_are_noted() -> None:
     (note,) = plan.notes
     assert "unchanged" in note
     assert "weight" in note
+
+
+def test_a_gradient_that_is_rounding_is_not_noted() -> None:
+    """Batch norm subtracts the bias before it."""
+    problem = {"dataset": MOONS, "model": {"factory": "tests.user_models:normalized"}}
+    plan, _ = small_plan(problem=problem, optimizers=[{"torch": "torch.optim:SGD", "lr": 1e-4}])
+    assert plan.notes == ()
+
+
+def test_groups_that_an_optimizer_adds_have_no_schedule() -> None:
+    """Without one they are trained and resumed, as the tests of resumption see."""
+    plan, dataset = small_plan(optimizers=[{"torch": f"{HERE}:Growing", "schedule": "cosine"}])
+    with pytest.raises(ValueError, match="added a group of parameters while it trained"):
+        train(plan.runs[0], dataset)
 
 
 def test_gradients_of_parameters_that_are_left_out_do_not_pile_up() -> None:

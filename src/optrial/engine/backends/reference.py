@@ -302,7 +302,13 @@ class ReferenceEngine(SoloEngine):
 
     def _set_learning_rate(self, step: int) -> None:
         groups = self.optimizer.param_groups
-        start = zip(groups, self._base_rates, self._known, self._schedules, strict=True)
+        if len(groups) > len(self._schedules) and any(self._schedules):
+            raise ValueError(
+                "the optimizer added a group of parameters while it trained, which the schedule "
+                "does not know; make all groups at first, or leave schedule out"
+            )
+        # Without a schedule, an optimizer may add groups.
+        start = zip(groups, self._base_rates, self._known, self._schedules, strict=False)
         for group, rate, known, schedule in start:
             if schedule is not None:
                 group["lr"] = rate * self.rate_factor(schedule, step)

@@ -35,6 +35,8 @@ Change = Callable[[float], float]
 _CALLED = "when called"  # a stage of a trial
 _STEPS = 2  # the second one starts from the state that the first one left
 _MOST_STEPS = 12  # if parameters are still unchanged, as while a running average warms up
+_NEGLIGIBLE = 1e-5
+"""Share of the largest gradient, below which one is rounding: that of a bias before batch norm."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class _Trial:
         stage: what the optimizer did at that time, as the end of a sentence.
         sparse: names of parameters whose gradients are sparse.
         dense: names of parameters whose gradients are dense.
-        unchanged: names of parameters that have a gradient and were not changed.
+        unchanged: names of parameters whose gradient is not negligible and that were not changed.
         parameters: values of all trained parameters afterwards.
     """
 
@@ -200,7 +202,7 @@ def _trial(
         for name, parameter in named.items():
             if parameter.grad is not None:
                 (trial.sparse if parameter.grad.is_sparse else trial.dense).append(name)
-        before = {n: p.detach().clone() for n, p in named.items() if p.grad is not None}
+        before = {name: named[name].detach().clone() for name in _differentiable(named)}
         try:
             trial.stage = _CALLED
             built = optimizer.build(named)
@@ -240,6 +242,14 @@ def _take_step(
     parameters = trained_parameters(model).values()
     step_optimizer(optimizer, clean_gradients, parameters, closure=closure)
     forget_gradients(optimizer, model)
+
+
+def _differentiable(named: Mapping[str, nn.Parameter]) -> list[str]:
+    """Return the names of the parameters whose gradients are more than rounding."""
+    gradients = {name: p.grad.to_dense() for name, p in named.items() if p.grad is not None}
+    largest = {n: float(grad.abs().max()) for n, grad in gradients.items() if grad.numel()}
+    limit = _NEGLIGIBLE * max(largest.values(), default=0.0)
+    return [name for name, value in largest.items() if value > limit]
 
 
 def _unchanged(model: nn.Module, before: Mapping[str, Tensor]) -> list[str]:
