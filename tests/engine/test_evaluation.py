@@ -209,6 +209,16 @@ def test_labels_of_several_outputs_must_all_be_right() -> None:
     assert split_metric("f1_macro")(outputs, targets).value == f1
 
 
+@pytest.mark.parametrize("name", ["f1_macro", "f1_micro", "roc_auc", "average_precision"])
+def test_pixels_of_a_mask_are_several_labels(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(12, 1, 2, 2, generator=generator)
+    targets = torch.randint(0, 2, (12, 1, 2, 2), generator=generator).float()
+    flat = split_metric(name)(outputs.flatten(1), targets.flatten(1))
+    assert split_metric(name)(outputs, targets) == flat
+    assert 0 < flat.value < 1
+
+
 def test_equal_outputs_are_ranked_in_their_order() -> None:
     outputs, targets = torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2])
     for count in (1, 2, 3):

@@ -133,12 +133,13 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert plan.runs[0].loss_arguments["weight"] == pytest.approx(expected)
 
 
-def test_a_balanced_weight_of_ones_is_the_number_of_zeros_for_each() -> None:
-    problem = {"dataset": "breast-cancer", "loss": {"name": "bce", "pos_weight": "balanced"}}
+@pytest.mark.parametrize("dataset", ["breast-cancer", "tests.engine.test_losses:several_labels"])
+def test_a_balanced_weight_of_ones_is_the_number_of_zeros_for_each(dataset: Any) -> None:
+    problem = {"dataset": dataset, "loss": {"name": "bce", "pos_weight": "balanced"}}
     plan, data = small_plan(problem=problem)
-    labels = data.splits["train"].targets
-    expected = (labels == 0).sum() / (labels == 1).sum()
-    assert plan.runs[0].loss_arguments["pos_weight"] == pytest.approx([expected])
+    labels = data.splits["train"].targets.reshape(len(data.splits["train"].targets), -1)
+    expected = (labels == 0).sum(axis=0) / (labels == 1).sum(axis=0)
+    assert plan.runs[0].loss_arguments["pos_weight"] == pytest.approx(expected.tolist())
 
 
 @pytest.mark.parametrize(

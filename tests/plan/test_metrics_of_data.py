@@ -47,6 +47,7 @@ def data(kind: str) -> Any:
         "classes, two": labels % 2,
         "classes, several": np.eye(3)[labels],
         "classes, one logit": labels % 2,
+        "classes, column": labels[:, None] % 2,
         "values": values,
         "one class in test": np.where(np.arange(30) < 20, labels, 1),
         "zeros": np.where(np.arange(30) % 4 == 0, 0, values[:, 0])[:, None].astype(np.float32),
@@ -58,7 +59,7 @@ def data(kind: str) -> Any:
 def study(kind: str, metric: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr(f"{__name__}.current", lambda: data(kind), raising=False)
     loss = "cross_entropy" if "class" in kind else "mse"
-    if kind in ("classes, several", "classes, one logit"):
+    if kind in ("classes, several", "classes, one logit", "classes, column"):
         loss = "bce"
     dataset = {"name": f"{__name__}:current"}
     problem = {"dataset": dataset, "model": "logistic", "loss": loss, "metrics": [metric]}
@@ -79,6 +80,7 @@ def study(kind: str, metric: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
         ("classes", "top_3_accuracy", "is 1 for every model of 3 classes; use top_2_accuracy"),
         ("classes, two", "top_2_accuracy", "of 2 classes; use accuracy"),
         ("classes, several", "top_2_accuracy", "needs one label per sample; use f1_macro"),
+        ("classes, column", "f1", r"the targets are a column \(n, 1\): give them as \(n,\)"),
         ("classes, one logit", "top_1_accuracy", "labels of one logit; use accuracy"),
     ],
 )

@@ -120,9 +120,10 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             yield Problem(path, f"{entry.name} {reason}.")
             continue
         if dataset.kind == "multilabel" and entry.name in _ONE_LABEL:
-            yield Problem(
-                path, f"{entry.name} needs one label per sample; use {_ONE_LABEL[entry.name]}."
-            )
+            way_out = f"use {_ONE_LABEL[entry.name]}"
+            if dataset.splits["train"].targets.shape[1:] == (1,):
+                way_out = "the targets are a column (n, 1): give them as (n,)"
+            yield Problem(path, f"{entry.name} needs one label per sample; {way_out}.")
             continue
         if reason := _not_ranked(dataset, top_count(entry.name)):
             yield Problem(path, f"{entry.name} {reason}.")

@@ -33,8 +33,8 @@ def loss_arguments(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
 
 
 def _balanced(name: str, dataset: Dataset) -> list[float]:
-    counts = _counts(dataset)
     if name != "pos_weight":
+        counts = _counts(dataset)
         return [float(counts.sum() / (len(counts) * count)) for count in counts]
     targets = dataset.splits["train"].targets
     ones = targets.reshape(len(targets), -1).sum(axis=0, dtype=np.float64)

@@ -172,5 +172,5 @@ class Remedies:
 def _death(attempt: Attempt, count: int) -> str:
     """Return a clause on a process that died in a stack of some runs."""
     who = f"a worker process ({attempt.cause})" if attempt.cause else "the last process"
-    runs = "one run" if count == 1 else f"{count} runs"
-    return f"{who} died while it trained {runs}, before it stored anything of them"
+    runs, them = ("one run", "it") if count == 1 else (f"{count} runs", "them")
+    return f"{who} died while it trained {runs}, before it stored anything of {them}"

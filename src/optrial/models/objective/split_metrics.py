@@ -105,12 +105,13 @@ def _largest(metric: Function, outputs: Array, targets: Targets) -> float:
 
 
 def _rows(outputs: Array, targets: Targets) -> tuple[Array, Targets]:
-    """Return logits (samples, classes) with labels (samples,), or both of one shape.
+    """Return logits (samples, classes) with labels (samples,), or both (samples,) or (samples, n).
 
-    The positions of a sequence count as samples.
+    The positions of a sequence count as samples, the pixels of a mask as several labels.
     """
     if outputs.size == targets.size:
-        return outputs.reshape(targets.shape), targets
+        shape = targets.shape[:2] if targets.ndim < 3 else (len(targets), -1)
+        return outputs.reshape(shape), targets.reshape(shape)
     if outputs.ndim > 2 and outputs.shape[:-1] != targets.shape:
         outputs = np.moveaxis(outputs, 1, -1)  # PyTorch's order: classes before positions
     return outputs.reshape(-1, outputs.shape[-1]), targets.ravel()

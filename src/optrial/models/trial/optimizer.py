@@ -246,7 +246,9 @@ def _take_step(
 
 def _differentiable(named: Mapping[str, nn.Parameter]) -> list[str]:
     """Return the names of the parameters whose gradients are more than rounding."""
-    gradients = {name: p.grad.to_dense() for name, p in named.items() if p.grad is not None}
+    gradients = {
+        name: p.grad.detach().to_dense() for name, p in named.items() if p.grad is not None
+    }
     largest = {n: float(grad.abs().max()) for n, grad in gradients.items() if grad.numel()}
     limit = _NEGLIGIBLE * max(largest.values(), default=0.0)
     return [name for name, value in largest.items() if value > limit]
