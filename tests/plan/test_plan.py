@@ -10,6 +10,7 @@ import pytest
 
 from optrial.config import parse_study
 from optrial.engine import Training, certificates
+from optrial.engine.options import batch_order
 from optrial.errors import StudyError
 from optrial.plan import estimate, pack, planned_models, targets_wanted
 from optrial.spec import RunSpec
@@ -71,6 +72,18 @@ def test_epochs_become_steps() -> None:
     assert (run.steps_per_epoch, run.steps, run.evaluate_every) == (4, 12, 8)
     plan, _ = small_plan(batch_size=50, budget={"epochs": 3}, drop_last=True)
     assert plan.runs[0].steps == 9
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"drop_last": True}, {"sampling": "with_replacement"}, {"accumulate": 2}]
+)
+def test_a_budget_of_samples_is_the_fewest_steps_that_see_them(options: dict[str, Any]) -> None:
+    for samples in (1, 50, 51, 160, 161, 170, 480, 1000):
+        plan, data = small_plan(batch_size=50, budget={"samples": samples}, **options)
+        (run,) = plan.runs
+        batches = batch_order(run, data.batched.size).batches()
+        sizes = [len(next(batches)) for _ in range(run.steps * run.accumulate)]
+        assert sum(sizes[: -run.accumulate]) < samples <= sum(sizes)
 
 
 def test_defaults_are_those_of_the_rule() -> None:

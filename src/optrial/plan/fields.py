@@ -130,12 +130,11 @@ def training_steps(study: StudyFile, dataset: Dataset, batch_size: int) -> int:
 
 
 def _epoch(study: StudyFile, dataset: Dataset, batch_size: int) -> _Epoch:
-    samples = batch_size * study.accumulate
-    return _Epoch(
-        batches_of_epoch(study, dataset.batched.size, batch_size) // study.accumulate,
-        samples,
-        0 if dataset.vocabulary is None else samples * math.prod(dataset.input_shape),
-    )
+    size, samples = dataset.batched.size, batch_size * study.accumulate
+    steps = batches_of_epoch(study, size, batch_size) // study.accumulate
+    drawn = steps * samples if study.sampling == "with_replacement" else min(size, steps * samples)
+    tokens = 1 if dataset.vocabulary is None else math.prod(dataset.input_shape)
+    return _Epoch(steps, max(1, drawn), samples, tokens)
 
 
 def _counts_evaluations(study: StudyFile) -> bool:
@@ -224,12 +223,14 @@ class _Epoch(NamedTuple):
 
     Attributes:
         steps: steps of an epoch.
-        samples: samples of a step.
-        tokens: tokens of a step; 0 for inputs that are no tokens.
+        samples: samples of an epoch, whose last step may be smaller than the others.
+        samples_per_step: samples of every other step.
+        tokens: tokens of a sample; 1 for inputs that are no tokens.
     """
 
     steps: int
     samples: int
+    samples_per_step: int
     tokens: int
 
     def steps_of(self, span: Span) -> int:
@@ -240,9 +241,9 @@ class _Epoch(NamedTuple):
             return span.steps
         if span.epochs is not None:
             return span.epochs * self.steps
-        if span.samples is not None:
-            return math.ceil(span.samples / self.samples)
-        return math.ceil((span.tokens or 0) / max(1, self.tokens))
+        samples = span.samples or math.ceil((span.tokens or 0) / self.tokens)
+        epochs, rest = divmod(samples, self.samples)
+        return epochs * self.steps + math.ceil(rest / self.samples_per_step)
 
 
 def _number(value: float | bool) -> float | bool:
