@@ -158,7 +158,7 @@ ALLOWED = {
     },
     "certifying.page": {"certifying", "report"},
     "testing": {"certifying", "rules"},
-    "explain": {"files", "keyed", "rules", "functions", "report", "style", "errors"},
+    "explain": {"files", "keyed", "rules", "functions", "report", "spec", "style", "errors"},
     "cli": None,  # whatever it needs
     "__main__": {"cli"},
 }

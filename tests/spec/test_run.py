@@ -8,7 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from optrial.spec import EarlyStopping, ProbeSettings, RunSpec, Selection, StackId
+from optrial.spec import (
+    EarlyStopping,
+    ProbeSettings,
+    RunSpec,
+    Selection,
+    StackId,
+    setting_text,
+    three_digits,
+)
 from tests.specs import SPEC
 
 DEFAULTS = (
@@ -44,6 +52,22 @@ def test_runs_of_one_setting_differ_in_seed_and_phase_alone() -> None:
     report = replace(SPEC, seed=1, save="final", probes=PROBES, batch_metrics=True)
     assert tuning.setting_id == report.setting_id
     assert replace(SPEC, hyperparameters={"lr": 0.1 + 1e-12}).setting_id != SPEC.setting_id
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00316228, "0.00316"),
+        (0.98765, "0.988"),
+        (0.99951, "0.99951"),
+        (0.999999, "0.999999"),
+    ],
+)
+def test_three_digits_of_a_share_are_those_of_its_distance_from_one(
+    value: float, text: str
+) -> None:
+    assert three_digits(value) == text
+    assert setting_text(f"lr=0.01 beta2={value!r} seed=3") == f"lr=0.01 beta2={text} seed=3"
 
 
 def test_a_stack_is_its_engine_and_its_runs() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from optrial.errors import Problem, StudyError, suggest
 from optrial.functions import Point
 from optrial.rules import RULES, Rule
+from optrial.spec import three_digits
 
 __all__ = ["PathOptimizer", "parse_optimizers", "parse_point"]
 
@@ -35,7 +36,9 @@ class PathOptimizer:
         """Return the name of the rule, its learning rate, and the values that were chosen."""
         values = {**self.hyperparameters, "lr": lr}
         names = ["lr", *(name for name in self.labelled if name != "lr")]
-        return " ".join([self.rule.name, *(f"{name}={values[name]:.3g}" for name in names)])
+        return " ".join(
+            [self.rule.name, *(f"{name}={three_digits(values[name])}" for name in names)]
+        )
 
 
 def parse_optimizers(text: str) -> list[PathOptimizer]:

@@ -41,6 +41,7 @@ from optrial.spec.run import (
     RunSpec,
     StackId,
     setting_text,
+    three_digits,
 )
 from optrial.spec.status import ENDED, FAILED, FINAL, Status
 
@@ -85,6 +86,7 @@ __all__ = [
     "metric_title",
     "ordered_alike",
     "setting_text",
+    "three_digits",
     "top_count",
     "undeclared",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "Rung",
     "StackId",
     "setting_text",
+    "three_digits",
 ]
 
 Phase = Literal["tune", "report"]
@@ -566,7 +567,17 @@ class StackId:
 
 def setting_text(setting: str) -> str:
     """Return a setting with three significant digits per number: ``lr=0.00316``."""
-    return _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", setting)
+    return _LONG_NUMBER.sub(lambda number: three_digits(float(number[0])), setting)
+
+
+def three_digits(value: float) -> str:
+    """Return a number with three significant digits: ``0.00316``.
+
+    A share near 1, such as a decay of 0.9999, has as many digits of its distance from 1.
+    """
+    if 0.99 < value < 1:
+        return f"{1 - float(f'{1 - value:.3g}'):.15g}"
+    return f"{value:.3g}"
 
 
 def _digest(text: str) -> str:

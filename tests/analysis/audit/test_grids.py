@@ -7,8 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from optrial.analysis.audit.grids import extended
+from optrial.analysis.audit.grids import extended, spaced
 from optrial.analysis.contenders import OptimizerRuns
+from optrial.config import parse_axis
+
+
+@pytest.mark.parametrize("ends", [[1e-4, 0.1], [0.000548, 0.548], [3.0, 7.0]])
+def test_spaced_rates_are_those_of_a_study(ends: list[float]) -> None:
+    for points in (2, 5, 11):
+        assert spaced(ends, points) == list(parse_axis({"log": ends, "points": points}).values)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from optrial.analysis.audit import Severity
+from optrial.analysis.audit.context import Context
+from optrial.analysis.audit.remedies import equal_search
 from optrial.config import override, parse_study
 from optrial.plan import check_study
 from optrial.records import Record
@@ -69,6 +71,14 @@ def test_a_second_tuned_rate_needs_more_trials() -> None:
     case = grouped(GROUP, lr=[2 * rate for rate in RATES["adam"]]).change(both, by("adam"))
     (finding,) = (f for f in case.audit().findings if f.rule == "A05")
     assert "adam has 5 of the 25 trials needed" in finding.evidence
+
+
+def test_a_search_draws_the_rates_of_a_group_from_a_range() -> None:
+    """Of two values, one is always at the edge."""
+    context = Context.of(grouped(GROUP).view())
+    remedy = equal_search(context, context.optimizers, 5, "search")
+    head = remedy.settings["optimizers.adam.groups[0].lr"]["log"]
+    assert head[0] <= min(RATES["adam"]) < max(RATES["adam"]) <= head[1]
 
 
 def test_schedules_of_groups_differ() -> None:

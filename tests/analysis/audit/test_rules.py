@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 
 from optrial.analysis.audit import AUDIT_RULES, Severity, as_json, summary_line
+from optrial.analysis.audit.grids import decades, spaced, unequal_widths
 from optrial.analysis.audit.learning import _stand_still
 from optrial.analysis.view import PlanVersion
 from optrial.config import override, parse_study
 from optrial.plan import check_study
 from optrial.records import Curve, Record
+from optrial.rules.learning_rates import usual_rates
 from optrial.spec import Rung, Scale, Status
 from tests.analysis.audit.builders import (
     BEST,
@@ -32,6 +35,7 @@ from tests.analysis.audit.builders import (
     record,
     reported,
     sound,
+    study,
     timed,
 )
 from tests.specs import changed
@@ -841,6 +845,19 @@ def test_another_choice_costs_the_runs_of_what_was_not_chosen() -> None:
         assert finding.remedy.runs == runs
 
 
+def equal_values(case: Case) -> Case:
+    """All trials of adam are perfect, and three of its ten runs with new seeds are not."""
+    return case.metric(
+        "validation_accuracy", lambda r: 0.978 if reported(r) and r.seed < 3 else 1.0, by("adam")
+    )
+
+
+def test_a_few_equal_values_do_not_make_a_trial_lucky() -> None:
+    """Their interval has no width."""
+    assert fired(lucky(sound()), "A12")
+    assert not fired(equal_values(sound()), "A12")
+
+
 @pytest.mark.parametrize(("seeds", "proposed"), [(1, 3), (2, 2), (5, 5)])
 def test_a_proposed_search_has_enough_trials_and_seeds(seeds: int, proposed: int) -> None:
     few = fewer_trials("adam", 2)(fewer_trials("sgd", 1)(sound())).with_study(tune={"seeds": seeds})
@@ -849,6 +866,57 @@ def test_a_proposed_search_has_enough_trials_and_seeds(seeds: int, proposed: int
     for finding in findings:
         tune = finding.remedy.settings["tune"]
         assert (tune["trials"], tune["seeds"]) == (5, proposed)
+
+
+def tried(rates: Mapping[str, list[float]], **keys: Any) -> Case:
+    """A tuned comparison of these learning rates; each is as good as its rule makes it."""
+    trials = [(name, rate) for name, of_one in rates.items() for rate in of_one]
+    records = [record(*trial, 1000 + seed, "tune") for trial in trials for seed in range(3)]
+    for name, of_one in rates.items():
+        best = min(of_one, key=lambda rate: abs(math.log(rate / BEST[name])))
+        records += [record(name, best, seed) for seed in range(10)]
+    optimizers = [{"rule": name, "lr": of_one} for name, of_one in rates.items()]
+    return Case(study(**{"optimizers": optimizers, "claims": []} | keys), tuple(records))
+
+
+def test_grids_with_unequal_steps_are_searched_rather_than_extended() -> None:
+    """Two more values each would be two decades for one grid and a third of one for the other."""
+    case = tried({"sgd": [0.001, 0.0011, 0.01], "adam": [0.0004, 0.0025, 0.003]})
+    findings = {finding.rule: finding for finding in case.audit().findings}
+    assert "A07" not in findings
+    settings = findings["A01"].remedy.settings
+    assert settings["tune"]["sampler"] == "sobol"
+    ranges = [value["log"] for key, value in settings.items() if key.endswith(".lr")]
+    assert len(ranges) == 2
+    assert not unequal_widths([decades(ends) for ends in ranges])
+
+
+def test_a_search_holds_the_usual_rates_and_no_range_is_much_narrower() -> None:
+    few = tried({"sgd": [1e-8, 1.0], "adam": [0.0004]})
+    (finding,) = (f for f in few.audit().findings if f.rule == "A02")
+    sgd, adam = (
+        finding.remedy.settings[f"optimizers.{name}.lr"]["log"] for name in ("sgd", "adam")
+    )
+    assert sgd[0] <= 1e-8 < usual_rates("sgd", 0.1)[1] <= sgd[1]
+    assert decades(adam) >= decades(sgd) / 2 > 3
+
+
+@pytest.mark.parametrize("written", [{"log": [0.01, 1.0]}, {"log": [0.01, 1.0], "points": 5}])
+def test_narrow_ranges_grow_in_kind(written: dict[str, Any]) -> None:
+    """A range to draw from stays one, and a grid keeps its number of points."""
+    rates = {"sgd": spaced([0.01, 1.0], 5), "adam": spaced([1e-7, 0.01], 5)}
+    wide = {**written, "log": [1e-7, 0.01]}
+    entries = [{"rule": "sgd", "lr": written}, {"rule": "adam", "lr": wide}]
+    tune = {"seeds": 3} if "points" in written else {"sampler": "sobol", "trials": 5, "seeds": 3}
+    case = tried(rates, optimizers=entries, tune=tune)
+    (finding,) = (f for f in case.audit().findings if f.rule == "A07")
+    ((path, new),) = finding.remedy.settings.items()
+    assert path == "optimizers.sgd.lr"
+    assert {key: new[key] for key in new if key != "log"} == {
+        key: written[key] for key in written if key != "log"
+    }
+    kept = set(spaced(new["log"], 5)) & set(rates["sgd"]) if "points" in written else ()
+    assert finding.remedy.runs == 3 * (5 - len(kept))
 
 
 def test_settings_of_another_protocol_are_no_hidden_trials() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from optrial.analysis.contenders import OptimizerRuns
 from optrial.rules.learning_rates import sensible_rates
 
 SMALLEST_RATIO, LARGEST_RATIO = 1.5, 10.0  # between neighbouring values of an extended grid
 COARSE = 3.5  # ratio of neighbouring learning rates; two per decade are fine enough
+MOST_WIDER = 2.0  # ratio of search ranges, in decades, that still counts as equal
 ALIKE = 1.5  # factor by which ratios such as those of 1, 3, 10, 30 may differ
 
 Bounds = tuple[float, float]
@@ -40,6 +43,22 @@ def has_room_above(optimizer: OptimizerRuns) -> bool:
     """Return True if a rate above all that were tried is still sensible."""
     rates = optimizer.tuned.get("lr", [])
     return not rates or rates[-1] * SMALLEST_RATIO <= sensible_rates(optimizer.rule)[1]
+
+
+def decades(rates: Sequence[float]) -> float:
+    """Return how many decades the positive ones of sorted rates span."""
+    positive = [rate for rate in rates if rate > 0]
+    return math.log10(positive[-1] / positive[0]) if positive else 0.0
+
+
+def unequal_widths(widths: Collection[float]) -> bool:
+    """Return True if the widest of these ranges, in decades, is too wide beside the narrowest."""
+    return bool(widths) and max(widths) > MOST_WIDER * min(widths)
+
+
+def spaced(ends: Sequence[float], points: int) -> list[float]:
+    """Return the values that ``{log: ends, points: points}`` stands for in a study file."""
+    return [float(f"{value:.12g}") for value in np.geomspace(ends[0], ends[1], points)]
 
 
 def parts_between(values: Sequence[float]) -> int:

@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from optrial.analysis.audit.context import Context, optimizer_name
 from optrial.analysis.audit.finding import Remedy
+from optrial.analysis.audit.grids import MOST_WIDER, decades
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
 from optrial.records import Record
 from optrial.rules.learning_rates import usual_rates, within_sensible
@@ -58,10 +59,12 @@ def equal_search(
     """Return the remedy of equally many trials for all, each over its own range of learning rates.
 
     The trials are quasi-random, so their number does not depend on which other hyperparameters an
-    optimizer varies. A search is the same for all problems of a study: its ranges hold the rates
-    tried on any of them, and it has at least as many trials as the largest search there. It has
-    five at least: the best of fewer would often lie at the edge of its range (A01). Where the
-    learning rate joins other hyperparameters, enough trials for those remain enough for both (A05).
+    optimizer varies. A range holds what was tried and what is usual for the rule; so does that of a
+    group, where several of its rates were tried. A search is the same for all problems of a study:
+    its ranges hold the rates tried on any of them, and it has at least as many trials as the
+    largest search there. It has five at least: the best of fewer would often lie at the edge of its
+    range (A01). Where the learning rate joins other hyperparameters, enough trials for those remain
+    enough for both (A05).
     If an optimizer has no learning rate, the remedy has no settings.
     """
     tune = dict(context.study.get("tune") or {})
@@ -72,15 +75,10 @@ def equal_search(
         trials = max(trials, *(len(o.tried) for o in everyone))
     enough = [o for o in everyone if o.tuned and len(o.tried) >= trials_needed(o.tuned)]
     trials = max(trials, *(trials_needed({*o.tuned, "lr"}) for o in enough), POINTS)
-    ranges: dict[str, list[float]] = {}
-    for optimizer in everyone:
-        ends = _rate_range(optimizer)
-        path = context.path(optimizer.name) if ends else ""
-        ranges[path] = [*ranges.get(path, []), *ends]
-    if "" in ranges:
-        settings: dict[str, Any] = {}
-    else:
-        settings = {f"{path}.lr": {"log": [min(r), max(r)]} for path, r in ranges.items()}
+    ranges = _search_ranges(context, everyone)
+    settings: dict[str, Any] = {}
+    if ranges:
+        settings = {path: {"log": [min(r), max(r)]} for path, r in ranges.items()}
         settings["tune"] = {"sampler": "sobol", "trials": trials, "seeds": seeds}
         settings["tune"] |= _select(context)
         settings |= _with_validation(context)
@@ -141,28 +139,54 @@ def _with_validation(context: Context) -> dict[str, Any]:
     return {}
 
 
-def _rate_range(optimizer: OptimizerRuns) -> list[float]:
-    """Return the ends of a range around the tried learning rates, at least three decades wide.
+def _search_ranges(context: Context, optimizers: Sequence[OptimizerRuns]) -> dict[str, list[float]]:
+    """Return path -> learning rates that its range holds; empty if an optimizer has no rate.
+
+    No range is much wider than another (A07), and each has three decades at least.
+    """
+    tuned = [(o, name) for o in optimizers for name in dict.fromkeys(("lr", *o.tuned_rates))]
+    ends = [_usual_ends(o, name) for o, name in tuned]
+    if not all(ends) or not all(context.path(o.name) for o in optimizers):
+        return {}
+    least = max(3.0, *(decades(rates) / MOST_WIDER for rates in ends))
+    ranges: dict[str, list[float]] = {}
+    for (optimizer, name), rates in zip(tuned, ends, strict=True):
+        wide = ranges.setdefault(context.value_path(optimizer, name), [])
+        wide += _range_around(optimizer, name, rates, least)
+    return ranges
+
+
+def _usual_ends(optimizer: OptimizerRuns, name: str) -> list[float]:
+    """Return the ends of the tried learning rates and of those that are usual for the rule."""
+    rates = [rate for rate in optimizer.tuned.get(name, []) if rate > 0]
+    rate = hyperparameters(optimizer.reported[0]).get(name)
+    if name.endswith("lr") and _is_positive(rate):
+        rates += usual_rates(optimizer.rule_of(name), rate)
+    return [min(rates), max(rates)] if rates else []
+
+
+def _range_around(
+    optimizer: OptimizerRuns, name: str, ends: Sequence[float], least: float
+) -> list[float]:
+    """Return the ends of a range around these, at least so many decades wide.
 
     It is shifted into the sensible range, unless that would leave out a rate that was reported and
-    did not fail.
+    did not fail, or the range is one of factors of another rate.
     """
-    tried = [rate for rate in optimizer.tuned.get("lr", []) if rate > 0]
-    rate = hyperparameters(optimizer.reported[0]).get("lr")
-    if tried:
-        ends = (tried[0], tried[-1])
-    elif isinstance(rate, int | float) and rate > 0:
-        ends = usual_rates(optimizer.rule, rate)
-    else:
-        return []
-    low, high = math.log10(ends[0]), math.log10(ends[1])
-    missing = max(0.0, 3 - (high - low)) / 2
-    ends = 10 ** (low - missing), 10 ** (high + missing)
-    wide = within_sensible(*ends, optimizer.rule)
-    works = any(record.status is Status.DONE for record in optimizer.reported)
-    if isinstance(rate, int | float) and works and not wide[0] <= rate <= wide[1]:
-        wide = ends
+    low, high = (math.log10(end) for end in ends)
+    missing = max(0.0, least - (high - low)) / 2
+    wide = 10 ** (low - missing), 10 ** (high + missing)
+    if name.endswith("lr"):
+        sensible = within_sensible(*wide, optimizer.rule_of(name))
+        rate = hyperparameters(optimizer.reported[0]).get(name)
+        works = any(record.status is Status.DONE for record in optimizer.reported)
+        if not (_is_positive(rate) and works and not sensible[0] <= rate <= sensible[1]):
+            wide = sensible
     return [float(f"{end:.3g}") for end in wide]
+
+
+def _is_positive(rate: object) -> TypeGuard[int | float]:
+    return isinstance(rate, int | float) and rate > 0
 
 
 def tune_apart(context: Context, action: str) -> Remedy:

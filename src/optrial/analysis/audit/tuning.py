@@ -9,9 +9,11 @@ from typing import Any
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
+from optrial.analysis.audit.grids import MOST_WIDER, decades, spaced, unequal_widths
 from optrial.analysis.audit.remedies import (
     POINTS,
     TUNING_SEEDS,
+    added_runs,
     equal_search,
     searched,
     trials_needed,
@@ -23,7 +25,6 @@ from optrial.rules.learning_rates import needs_tuning, update_scale, within_sens
 from optrial.spec import Part
 
 MOST_UNEQUAL = 1.1  # ratio of trials or steps that still counts as equal
-MOST_WIDER = 2.0  # ratio of search ranges, in decades, that still counts as equal
 
 
 @audit_rule("A02", Severity.ERROR, "tuning budgets are unequal")
@@ -219,17 +220,16 @@ def search_spaces(context: Context) -> Iterator[Observation]:
             for name in o.tuned_rates
             if name.endswith(".lr")
         }
-        decades = {n: math.log10(r[-1] / r[0]) for n, r in rates.items() if r[0] > 0}
+        widths = {name: decades(values) for name, values in rates.items() if values[0] > 0}
         linear = [name for name, values in rates.items() if _is_linear(values)]
-        unequal = decades and max(decades.values()) > MOST_WIDER * min(decades.values())
-        if unequal or linear:
-            widths = names(f"{width:.2g} ({name})" for name, width in decades.items())
+        if linear or unequal_widths(widths.values()):
+            shown = names(f"{width:.2g} ({name})" for name, width in widths.items())
             spacing = f"; the grid of {names(linear)} is linear" if linear else ""
             yield Observation(
-                f"the learning rates span, in decades: {widths}{spacing}",
-                {"decades": decades, "linear": linear},
+                f"the learning rates span, in decades: {shown}{spacing}",
+                {"decades": widths, "linear": linear},
                 problem.trials,
-                _equal_ranges(context, problem.optimizers, own, decades, linear),
+                _equal_ranges(context, problem.optimizers, own, widths, linear),
             )
 
 
@@ -237,29 +237,42 @@ def _equal_ranges(
     context: Context,
     optimizers: Sequence[OptimizerRuns],
     rates: Mapping[str, list[float]],
-    decades: Mapping[str, float],
+    widths: Mapping[str, float],
     linear: Sequence[str],
 ) -> Remedy:
     """Return the remedy of logarithmic ranges that are all as wide as the widest."""
-    most = max(decades.values(), default=1.0)
+    most = max(widths.values(), default=1.0)
     moved = [
         o
         for o in optimizers
-        if o.name in rates and (o.name in linear or MOST_WIDER * decades.get(o.name, most) < most)
+        if o.name in rates and (o.name in linear or MOST_WIDER * widths.get(o.name, most) < most)
     ]
-    points = max(map(len, rates.values()), default=0)
-    settings = {
-        f"{context.path(o.name)}.lr": {
-            "log": _widened(rates[o.name], most, o.rule),
-            "points": points,
-        }
-        for o in moved
-    }
-    if any(len(o.tuned) > 1 for o in optimizers) or len(rates) < len(decades):
+    drawn = {o.name for o in moved if context.drawn_from(o, "lr")}
+    points = max((_points(context, o) for o in optimizers if o.name in rates), default=0)
+    settings: dict[str, Any] = {}
+    runs = 0
+    for optimizer in moved:
+        ends = _widened(rates[optimizer.name], most, optimizer.rule)
+        wide: dict[str, Any] = {"log": ends}
+        if optimizer.name in drawn:
+            runs += len(optimizer.trials)
+        else:
+            wide["points"] = points
+            runs += added_runs(optimizer, "lr", spaced(ends, points))
+        settings[f"{context.path(optimizer.name)}.lr"] = wide
+    grids = len(drawn) < len(moved)
+    if (grids and any(len(o.tuned) > 1 for o in optimizers)) or len(rates) < len(widths):
         settings = {}  # the other tuned hyperparameters decide how many points are possible
     action = f"search {most:.2g} decades of learning rates for every optimizer, on a log scale"
-    runs = sum(points * len(o.trials) // len(rates[o.name]) for o in moved)
     return context.remedy(action, settings, runs)
+
+
+def _points(context: Context, optimizer: OptimizerRuns) -> int:
+    """Return the number of learning rates of a grid in the study file."""
+    written = context.written(optimizer, "lr")
+    if isinstance(written, Mapping):
+        return int(written.get("points", 0))
+    return len(written) if isinstance(written, list | tuple) else len(optimizer.tuned["lr"])
 
 
 def _written_rates(context: Context, optimizer: OptimizerRuns, name: str = "lr") -> list[float]:

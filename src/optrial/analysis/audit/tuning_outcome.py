@@ -12,11 +12,20 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # imports its modules when they are first used
 from numpy.typing import NDArray
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.grids import COARSE, extended, has_room_above, parts_between, refined
+from optrial.analysis.audit.grids import (
+    COARSE,
+    decades,
+    extended,
+    has_room_above,
+    parts_between,
+    refined,
+    unequal_widths,
+)
 from optrial.analysis.audit.remedies import (
     added_runs,
     balanced,
@@ -45,7 +54,7 @@ from optrial.analysis.values import final_values
 from optrial.analysis.view import ProblemView
 from optrial.errors import counted, quoted
 from optrial.records import Record
-from optrial.spec import FINAL, Selection, Status, metric_title
+from optrial.spec import FINAL, Selection, Status, metric_title, three_digits
 
 EDGE_CHANCE = 0.2  # least chance of the edge being best that is reported
 NEAR_BOUND = 0.05  # share of a continuous range that counts as its edge
@@ -65,6 +74,7 @@ hyperparameter (Choi et al. 2019)."""
 TRIALS_FOR_CURVE = 5
 CURVE_RESAMPLES = 200
 RUNS_FOR_INTERVAL = 3
+SIGNIFICANT = 0.05
 
 Floats = NDArray[np.float64]
 
@@ -113,11 +123,11 @@ def _severity(edge: _Edge) -> Severity:
 
 def _edge_text(edge: _Edge) -> str:
     end = "largest" if edge.upwards else "smallest"
-    tried = ", ".join(f"{value:.3g}" for value in edge.values[:8])
+    best, *tried = map(three_digits, (edge.best, *edge.values[:8]))
     does = "does" if edge.chance >= 0.5 else "may do"
     return (
-        f"{edge.optimizer.name} {does} best with {edge.name} {edge.best:.3g}, the {end} of "
-        f"{tried} ({100 * edge.chance:.0f} % of resampled seeds choose it)"
+        f"{edge.optimizer.name} {does} best with {edge.name} {best}, the {end} of "
+        f"{', '.join(tried)} ({100 * edge.chance:.0f} % of resampled seeds choose it)"
     )
 
 
@@ -196,7 +206,8 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     If the data is not on a unit scale, scaling it comes first. A
     rate at the end of the sensible range points to the data or the loss instead. Every optimizer is
     searched with as many trials instead where equal numbers of trials would become unequal, as
-    beside an optimizer without a grid of rates, or where longer grids would be coarse (A08).
+    beside an optimizer without a grid of rates, or where longer grids would be coarse (A08), or
+    would no longer span as many decades because their steps differ (A07).
     """
     if scaling_remedy(context, problem.records):
         return context.remedy("scale the data first (E19), which moves the best rates")
@@ -205,6 +216,8 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     runs = 0
     after = {optimizer.name: Fraction(len(optimizer.tried)) for optimizer in problem.optimizers}
     equal, coarse = len({*after.values()}) == 1, False
+    widths = {o.name: decades(o.tuned["lr"]) for o in problem.optimizers if "lr" in o.tuned}
+    alike = not unequal_widths(widths.values())
     for optimizer in problem.optimizers:
         if not context.path(optimizer.name):
             continue
@@ -217,13 +230,16 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
                 return _no_room(context, edges)
             changes[name] = values
         settings |= {context.value_path(optimizer, name): v for name, v in changes.items()}
+        if "lr" in changes:
+            widths[optimizer.name] = decades(_ends_of(changes["lr"]))
         growth = _growth(optimizer, changes)
         after[optimizer.name] *= growth or 1
         if growth and len(optimizer.tried) < TRIALS_FOR_CURVE <= after[optimizer.name]:
             rates = changes.get("lr", ())
             coarse |= not isinstance(rates, Mapping) and _is_coarse(rates)
         runs += round(len(optimizer.trials) * (growth - 1 if growth else 1))
-    if coarse or (equal and len({*after.values()}) > 1):
+    uneven = alike and unequal_widths(widths.values())
+    if coarse or uneven or (equal and len({*after.values()}) > 1):
         trials = round(max(after.values()))
         action = f"tune every optimizer with {trials} trials, over a wider range"
         remedy = equal_search(context, problem.optimizers, trials, action)
@@ -257,6 +273,11 @@ def _growth(
     return factor
 
 
+def _ends_of(rates: Sequence[float] | Mapping[str, Any]) -> Sequence[float]:
+    """Return the values of a grid, or the ends of a range."""
+    return next(iter(rates.values())) if isinstance(rates, Mapping) else rates
+
+
 def _is_coarse(rates: Iterable[float]) -> bool:
     """Return whether neighbouring learning rates differ too much."""
     return any(high > COARSE * low > 0 for low, high in pairwise(sorted(rates)))
@@ -273,7 +294,9 @@ def _sides(optimizer: OptimizerRuns, edge: _Edge | None) -> tuple[int, int]:
 
 
 def _no_room(context: Context, edges: Sequence[_Edge]) -> Remedy:
-    values = names(f"{edge.name} {edge.best:.3g} of {edge.optimizer.name}" for edge in edges)
+    values = names(
+        f"{edge.name} {three_digits(edge.best)} of {edge.optimizer.name}" for edge in edges
+    )
     return context.remedy(
         f"check the scale of the data, the loss and the initial weights: {values} is at the end of "
         "the sensible range"
@@ -465,8 +488,9 @@ def _mean(runs: Sequence[Record], metric: str) -> float:
 @audit_rule("A12", Severity.ERROR, "the chosen setting was a lucky trial")
 def lucky_trial(context: Context) -> Iterator[Observation]:
     """The best of many trials is partly the luckiest. If its results with new seeds are clearly
-    worse than those of the second-best trial (the intervals do not overlap), a different setting
-    should have been chosen.
+    worse than those of the second-best trial, a different setting should have been chosen. Worse
+    means that the intervals do not overlap and that an exact test of the two means agrees: a few
+    equal values, such as three of 100 %, have an interval without width.
 
     Source: Dahl et al. 2023 (AlgoPerf); Deep Learning Tuning Playbook (study variance).
     Example: adam lr=0.01 had validation accuracy 97.1 % in tuning and 96.2 % with new seeds, worse
@@ -488,13 +512,8 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
         rerun = finished(optimizer.reported, metric)
         if min(len(second), len(rerun)) < RUNS_FOR_INTERVAL or not first:
             continue
-        again, before = (
-            mean_interval(
-                [sign * value for value in values], context.generator("A12", optimizer.name, which)
-            )
-            for which, values in (("rerun", rerun), ("second", second))
-        )
-        if again.high < before.low:
+        tuned, new = (sign * np.array(values) for values in (second, rerun))
+        if _clearly_above(tuned, new, context.generator("A12", optimizer.name)):
             yield Observation(
                 f"{optimizer.name} {chosen.setting} had {metric_title(metric)} "
                 f"{shown(fmean(first))} in tuning and {shown(fmean(rerun))} with new seeds, worse "
@@ -507,6 +526,27 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
                     sum(len(o.trials) for o in context.optimizers),
                 ),
             )
+
+
+def _clearly_above(first: Floats, second: Floats, generator: np.random.Generator) -> bool:
+    """Return True if a mean is above another one by their intervals and by a permutation test.
+
+    Args:
+        first: (m,) values of the runs of one setting.
+        second: (n,) values of another setting, with other seeds.
+        generator: draws the resamples, and the permutations where they are many.
+    """
+    above, below = (mean_interval(values, generator) for values in (first, second))
+    if above.low <= below.high:
+        return False
+    test = scipy.stats.permutation_test(
+        (first, second),
+        lambda one, other, axis: one.mean(axis=axis) - other.mean(axis=axis),
+        vectorized=True,
+        alternative="greater",
+        random_state=generator,
+    )
+    return bool(test.pvalue <= SIGNIFICANT)
 
 
 @audit_rule("A15", Severity.WARNING, "a claimed gap is smaller than one step of the grid")

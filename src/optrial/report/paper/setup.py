@@ -10,7 +10,7 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import all_listed, counted, listed
 from optrial.records import Record
 from optrial.rules import RULES
-from optrial.spec import Average, OptimizerKind, ParameterGroup, RunSpec, metric_title
+from optrial.spec import Average, OptimizerKind, ParameterGroup, RunSpec, metric_title, three_digits
 
 __all__ = [
     "batch_text",
@@ -41,7 +41,7 @@ def number(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return three_digits(value)
     if isinstance(value, Mapping):
         names = [value[key] for key in ("name", "kind") if key in value]
         rest = {key: item for key, item in value.items() if key not in ("name", "kind")}
