@@ -891,6 +891,21 @@ def test_grids_with_unequal_steps_are_searched_rather_than_extended() -> None:
     assert not unequal_widths([decades(ends) for ends in ranges])
 
 
+@pytest.mark.parametrize(("seeds", "proposed"), [(13, 14), (14, None), (12, None)])
+def test_settings_that_are_added_get_the_seeds_they_need(seeds: int, proposed: int | None) -> None:
+    """21 settings need 14 seeds, where 15 need 13; with 12, D02 has been found already."""
+    rates = {**RATES, "adam": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3]}
+    runs = [record(n, rate, s) for n in rates for rate in rates[n] for s in range(seeds)]
+    entries = [{"rule": name, "lr": of_one} for name, of_one in rates.items()]
+    keys = study(tune=None, seeds=seeds, claims=[], optimizers=entries)
+    case = test_only(Case(keys, tuple(runs)))
+    remedies = [f.remedy for f in case.audit().findings if f.rule == "A01"]
+    assert remedies
+    for remedy in remedies:
+        assert len(remedy.settings.get("seeds", ())) == (proposed or 0)
+        assert remedy.runs == 6 * seeds + 21 * ((proposed or seeds) - seeds)
+
+
 def test_a_search_holds_the_usual_rates_and_no_range_is_much_narrower() -> None:
     few = tried({"sgd": [1e-8, 1.0], "adam": [0.0004]})
     (finding,) = (f for f in few.audit().findings if f.rule == "A02")

@@ -267,8 +267,32 @@ class Context(StudyView):
     def seeds_needed(self, problem: ProblemView) -> int:
         """Return the fewest seeds with which a claim, or a comparison of all, can be decided."""
         compared = problem.finishing if len(problem.finishing) > 1 else problem.contenders
-        pairs = math.comb(len(compared), 2)
+        return self._seeds_needed(len(compared))
+
+    def _seeds_needed(self, compared: int) -> int:
+        pairs = math.comb(compared, 2)
         return minimum_pairs(comparisons=len(self.results) or max(1, pairs))
+
+    def with_enough_seeds(self, remedy: Remedy, problem: ProblemView) -> Remedy:
+        """Return a remedy that adds settings, or with which more of them finish, with more seeds.
+
+        They are as many as the comparison of all then needs (D02). Where there are too few already,
+        or the study chooses one setting of each optimizer, the remedy stays as it is.
+        """
+        seeds = min(len(contender.pairs) for contender in problem.contenders)
+        new = 0 if remedy.folder else remedy.runs // seeds
+        needed = self._seeds_needed(len(problem.contenders) + new)
+        if problem.chooses or not self.seeds_needed(problem) <= seeds < needed:
+            return remedy
+        more = self.more_seeds(needed, f"{remedy.action}, with {needed} seeds")
+        added = (needed - seeds) * new + more.runs
+        return replace(
+            remedy,
+            action=more.action,
+            settings={**remedy.settings, **more.settings},
+            runs=remedy.runs + added,
+            seconds=self.seconds(remedy.runs + added, problem.records),
+        )
 
     def more_seeds(self, count: int, action: str) -> Remedy:
         """Return the remedy of reporting `count` seeds: new ones, the old ones kept."""

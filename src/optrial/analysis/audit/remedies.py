@@ -18,6 +18,7 @@ from optrial.spec import MetricName, Scale, Scales, Status, ordered_alike
 
 TUNING_SEEDS = 3
 POINTS = 5  # trials needed per tuned hyperparameter, for up to two of them
+DECADES = 3.0  # least width of the learning rates of a search
 LARGE_FEATURES = 10.0  # mean or standard deviation; curvature grows with its square
 LARGE_TARGETS = 100.0
 SMALL_TARGETS = 0.01  # standard deviation
@@ -54,7 +55,11 @@ def new_seeds(context: Context, action: str) -> Remedy:
 
 
 def equal_search(
-    context: Context, optimizers: Sequence[OptimizerRuns], trials: int, action: str
+    context: Context,
+    optimizers: Sequence[OptimizerRuns],
+    trials: int,
+    action: str,
+    holding: Mapping[str, Sequence[float]] | None = None,
 ) -> Remedy:
     """Return the remedy of equally many trials for all, each over its own range of learning rates.
 
@@ -66,6 +71,13 @@ def equal_search(
     range (A01). Where the learning rate joins other hyperparameters, enough trials for those remain
     enough for both (A05).
     If an optimizer has no learning rate, the remedy has no settings.
+
+    Args:
+        context: the study.
+        optimizers: all optimizers of a problem.
+        trials: the least number of trials of each.
+        action: what the remedy does.
+        holding: path of a learning rate -> further rates that its range holds.
     """
     tune = dict(context.study.get("tune") or {})
     seeds = int(tune.get("seeds") or TUNING_SEEDS)
@@ -75,7 +87,7 @@ def equal_search(
         trials = max(trials, *(len(o.tried) for o in everyone))
     enough = [o for o in everyone if o.tuned and len(o.tried) >= trials_needed(o.tuned)]
     trials = max(trials, *(trials_needed({*o.tuned, "lr"}) for o in enough), POINTS)
-    ranges = _search_ranges(context, everyone)
+    ranges = _search_ranges(context, everyone, holding or {})
     settings: dict[str, Any] = {}
     if ranges:
         settings = {path: {"log": [min(r), max(r)]} for path, r in ranges.items()}
@@ -139,26 +151,33 @@ def _with_validation(context: Context) -> dict[str, Any]:
     return {}
 
 
-def _search_ranges(context: Context, optimizers: Sequence[OptimizerRuns]) -> dict[str, list[float]]:
+def _search_ranges(
+    context: Context, optimizers: Sequence[OptimizerRuns], holding: Mapping[str, Sequence[float]]
+) -> dict[str, list[float]]:
     """Return path -> learning rates that its range holds; empty if an optimizer has no rate.
 
-    No range is much wider than another (A07), and each has three decades at least.
+    No range is much wider than another (A07), and each has `DECADES` at least.
     """
     tuned = [(o, name) for o in optimizers for name in dict.fromkeys(("lr", *o.tuned_rates))]
-    ends = [_usual_ends(o, name) for o, name in tuned]
+    paths = [context.value_path(o, name) for o, name in tuned]
+    ends = [
+        _usual_ends(o, name, holding.get(path, ()))
+        for (o, name), path in zip(tuned, paths, strict=True)
+    ]
     if not all(ends) or not all(context.path(o.name) for o in optimizers):
         return {}
-    least = max(3.0, *(decades(rates) / MOST_WIDER for rates in ends))
+    least = max(DECADES, *(decades(rates) / MOST_WIDER for rates in ends))
     ranges: dict[str, list[float]] = {}
-    for (optimizer, name), rates in zip(tuned, ends, strict=True):
-        wide = ranges.setdefault(context.value_path(optimizer, name), [])
-        wide += _range_around(optimizer, name, rates, least)
+    for (optimizer, name), path, rates in zip(tuned, paths, ends, strict=True):
+        wide = _range_around(optimizer, name, rates, least)
+        ranges[path] = [*ranges.get(path, []), *wide]
     return ranges
 
 
-def _usual_ends(optimizer: OptimizerRuns, name: str) -> list[float]:
-    """Return the ends of the tried learning rates and of those that are usual for the rule."""
-    rates = [rate for rate in optimizer.tuned.get(name, []) if rate > 0]
+def _usual_ends(optimizer: OptimizerRuns, name: str, others: Sequence[float]) -> list[float]:
+    """Return the ends of what a range holds: rates around those that were tried, and usual ones."""
+    tried = [rate for rate in (*optimizer.tuned.get(name, []), *others) if rate > 0]
+    rates = list(_widened(min(tried), max(tried), DECADES)) if tried else []
     rate = hyperparameters(optimizer.reported[0]).get(name)
     if name.endswith("lr") and _is_positive(rate):
         rates += usual_rates(optimizer.rule_of(name), rate)
@@ -173,9 +192,7 @@ def _range_around(
     It is shifted into the sensible range, unless that would leave out a rate that was reported and
     did not fail, or the range is one of factors of another rate.
     """
-    low, high = (math.log10(end) for end in ends)
-    missing = max(0.0, least - (high - low)) / 2
-    wide = 10 ** (low - missing), 10 ** (high + missing)
+    wide = _widened(ends[0], ends[1], least)
     if name.endswith("lr"):
         sensible = within_sensible(*wide, optimizer.rule_of(name))
         rate = hyperparameters(optimizer.reported[0]).get(name)
@@ -183,6 +200,12 @@ def _range_around(
         if not (_is_positive(rate) and works and not sensible[0] <= rate <= sensible[1]):
             wide = sensible
     return [float(f"{end:.3g}") for end in wide]
+
+
+def _widened(low: float, high: float, least: float) -> tuple[float, float]:
+    """Return a range that is at least so many decades wide, with the same middle."""
+    missing = max(0.0, least - math.log10(high / low)) / 2
+    return low * 10**-missing, high * 10**missing
 
 
 def _is_positive(rate: object) -> TypeGuard[int | float]:
@@ -253,7 +276,9 @@ def scaling_remedy(context: Context, records: Sequence[Record]) -> Remedy | None
     unit = ", with losses and metrics in standard deviations of the targets"
     action = f"standardize the {' and the '.join(unscaled)}{unit * ('targets' in unscaled)}"
     action += "; the best rates change, so audit again"
-    return context.remedy(action, settings, len(records), records)
+    remedy = context.remedy(action, settings, len(records), records)
+    problem = next(p for p in context.problems if p.name == records[0].problem)
+    return context.with_enough_seeds(remedy, problem)
 
 
 def unscaled_parts(records: Sequence[Record]) -> dict[str, Scale]:

@@ -228,7 +228,8 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
             values = extended(optimizer, name, written, *_sides(optimizer, own.get(name)))
             if values is None:
                 return _no_room(context, edges)
-            changes[name] = values
+            if values != written:
+                changes[name] = values
         settings |= {context.value_path(optimizer, name): v for name, v in changes.items()}
         if "lr" in changes:
             widths[optimizer.name] = decades(_ends_of(changes["lr"]))
@@ -242,7 +243,8 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     if coarse or uneven or (equal and len({*after.values()}) > 1):
         trials = round(max(after.values()))
         action = f"tune every optimizer with {trials} trials, over a wider range"
-        remedy = equal_search(context, problem.optimizers, trials, action)
+        ends = {path: _ends_of(values) for path, values in settings.items()}
+        remedy = equal_search(context, problem.optimizers, trials, action, ends)
         return replace(remedy, settings=remedy.settings and {**settings, **remedy.settings})
     settings = balanced(context, problem.optimizers, settings)
     tune = context.study.get("tune") or {}
@@ -257,7 +259,7 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     others = any(o.name not in at_edge and "lr" in o.tuned for o in problem.optimizers)
     action = f"try {more}{', and two more for each of the others' * others}"
     action += ", and further ones while an edge is best" * bool(settings)
-    return context.remedy(action, settings, runs)
+    return context.with_enough_seeds(context.remedy(action, settings, runs), problem)
 
 
 def _growth(
@@ -392,7 +394,10 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
                 f"neighbouring learning rates around the best differ by a factor of {ratios}",
                 {"ratio": coarse},
                 runs,
-                _between(context, problem.optimizers, near, "add the learning rates in between"),
+                context.with_enough_seeds(
+                    _between(context, problem.optimizers, near, "add the learning rates between"),
+                    problem,
+                ),
             )
 
 
