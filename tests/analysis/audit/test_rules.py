@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from optrial.analysis.audit import AUDIT_RULES, Severity, as_json, summary_line
+from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.grids import decades, spaced, unequal_widths
 from optrial.analysis.audit.learning import _stand_still
 from optrial.analysis.view import PlanVersion
@@ -539,8 +540,10 @@ ROWS = [
         "D02",
         W,
         sound,
-        several(claiming("adam > sgd on test_accuracy by 1 points"), values("adam", 0.911, 0.02)),
-        "an amount that ten seeds cannot show",
+        several(
+            claiming("adam ~ sgd on test_accuracy within 1 points"), values("adam", 0.911, 0.02)
+        ),
+        "a margin that ten seeds cannot show",
     ),
     Row("D03", W, sound, two_of_ten),
     Row("D04", E, sound, values("adam", 0.90, 0.01), "undecided"),
@@ -902,8 +905,45 @@ def test_settings_that_are_added_get_the_seeds_they_need(seeds: int, proposed: i
     remedies = [f.remedy for f in case.audit().findings if f.rule == "A01"]
     assert remedies
     for remedy in remedies:
-        assert len(remedy.settings.get("seeds", ())) == (proposed or 0)
+        assert remedy.settings.get("seeds") == proposed
         assert remedy.runs == 6 * seeds + 21 * ((proposed or seeds) - seeds)
+
+
+def test_a_study_that_is_trained_anew_begins_with_the_grids_of_its_file() -> None:
+    """What grew beyond them may not be tried again."""
+    grown = [record("adam", rate, 1000 + s, "tune") for rate in (0.03, 0.0017) for s in range(3)]
+    for case, runs in ((sound(), 75), (sound().adding(*grown), 75)):
+        remedy = Context.of(case.view()).remedy("train longer", {"budget.steps": 2 * STEPS})
+        assert (remedy.runs, remedy.at_least) == (runs, True)
+
+
+@pytest.mark.parametrize(("planned", "proposed"), [(3, 8), ([0, 1, 5], [0, 1, 5, 2, 3, 4, 6, 7])])
+def test_the_first_seeds_are_proposed_as_a_number(planned: Any, proposed: Any) -> None:
+    context = Context.of(sound().with_study(seeds=planned).view())
+    assert context.more_seeds(8, "run 8 seeds").settings == {"seeds": proposed}
+
+
+@pytest.mark.parametrize(
+    "text", ["adam > sgd on test_accuracy by", "adam ~ sgd on test_accuracy within"]
+)
+def test_the_seeds_of_a_claim_depend_on_how_far_it_is_from_what_decides(text: str) -> None:
+    """Twenty points ahead, a few seeds show that it is more than 5; more than 18 needs many."""
+    case = values("adam", 1.1, 0.02)(sound()).only(lambda r: not reported(r) or r.seed < 4)
+    counts = []
+    for amount in (5, 16, 18):
+        claimed = case.with_study(seeds=4, claims=[f"{text} {amount} points"])
+        (finding,) = (f for f in claimed.audit().findings if f.rule == "D04")
+        counts.append(finding.remedy.settings["seeds"])
+    assert counts[0] == 6 < counts[1] < counts[2]
+
+
+def test_averaged_weights_that_learned_nothing_are_a_constant_answer() -> None:
+    """The raw weights of the same run may have learned."""
+    raw = sound().metric("test_accuracy_raw", lambda r: 0.99, by("adam"))
+    averaged = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")
+    for name in averaged:
+        raw = raw.metric(name, lambda r, name=name: 0.1 if "acc" in name else 2.0, by("adam"))
+    assert fired(raw, "E20")
 
 
 def test_a_search_holds_the_usual_rates_and_no_range_is_much_narrower() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from optrial.analysis.audit.finding import Remedy
+from optrial.analysis.audit.grids import grid_values
 from optrial.analysis.claims import (
     Arrivals,
     Claim,
@@ -23,7 +24,7 @@ from optrial.analysis.claims import (
     ClaimResult,
     evaluate_cases,
 )
-from optrial.analysis.contenders import Contender, OptimizerRuns
+from optrial.analysis.contenders import Contender, OptimizerRuns, hyperparameters
 from optrial.analysis.statistics import minimum_pairs
 from optrial.analysis.targets import Target, Unit, shared_seconds, target_times
 from optrial.analysis.view import ProblemView, StudyView
@@ -235,7 +236,7 @@ class Context(StudyView):
         keys = [re.split(r"[.\[]", path) for path in settings]
         anew = any(key[0] in PROTOCOL or key[-1] in _OF_EVERY_RUN for key in keys)
         if anew and "tune" not in settings:
-            runs = max(runs, len(self.records))
+            runs = len(self.records) - self._grown_runs
         folder = f"studies/{self.name}-2" if anew else ""
         chooses_first = any(optimizer.chosen is None for optimizer in self.optimizers)
         if self.claims and chooses_first and "validation" in settings.get("evaluate.on", ()):
@@ -244,6 +245,26 @@ class Context(StudyView):
         chooses = self.study.get("tune") and settings and "tune" not in settings
         at_least = bool(runs and chooses and set(settings) != {"seeds"})
         return Remedy(action, settings, runs, seconds, at_least=at_least, folder=folder)
+
+    @property
+    def _grown_runs(self) -> int:
+        """The number of runs of a tuning beyond the grids of the study file."""
+        tune = self.study.get("tune")
+        if not tune or tune.get("sampler", "grid") != "grid" or tune.get("extend") is False:
+            return 0
+        grids = {
+            (o.problem, o.name, name): grid_values(self.written(o, name))
+            for o in self.optimizers
+            for name in o.tuned
+        }
+        return sum(
+            any(
+                hyperparameters(record).get(name) not in grids[o.problem, o.name, name]
+                for name in o.tuned
+            )
+            for o in self.optimizers
+            for record in o.trials
+        )
 
     def rerun(self, action: str, records: Sequence[Record]) -> Remedy:
         """Return the remedy of training these runs again."""
@@ -306,7 +327,9 @@ class Context(StudyView):
         """Return the remedy of reporting `seeds`, those of `added` being new."""
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)
         settings = len({(r.problem, r.setting_id) for r in reported})
-        return self.remedy(action, {"seeds": list(seeds)}, len(added) * settings, reported)
+        listed, count = list(seeds), len(seeds)
+        choice = count if listed == list(range(count)) else listed
+        return self.remedy(action, {"seeds": choice}, len(added) * settings, reported)
 
 
 def group_name(group: Mapping[str, Any]) -> str:

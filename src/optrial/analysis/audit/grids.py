@@ -56,9 +56,18 @@ def unequal_widths(widths: Collection[float]) -> bool:
     return bool(widths) and max(widths) > MOST_WIDER * min(widths)
 
 
-def spaced(ends: Sequence[float], points: int) -> list[float]:
+def spaced(ends: Sequence[float], points: int, *, log: bool = True) -> list[float]:
     """Return the values that ``{log: ends, points: points}`` stands for in a study file."""
-    return [float(f"{value:.12g}") for value in np.geomspace(ends[0], ends[1], points)]
+    space = np.geomspace if log else np.linspace
+    return [float(f"{value:.12g}") for value in space(ends[0], ends[1], points)]
+
+
+def grid_values(written: Any) -> Sequence[Any]:
+    """Return the values of a hyperparameter in a study file: a number, a list or a range."""
+    if not isinstance(written, Mapping):
+        return written if isinstance(written, list | tuple) else [written]
+    log = "log" in written
+    return spaced(written["log" if log else "lin"], written.get("points", 2), log=log)
 
 
 def parts_between(values: Sequence[float]) -> int:

@@ -81,13 +81,13 @@ def _counts(problem: ProblemView, runs: dict[str, list[Record]]) -> str:
 
 
 def _judged(record: Record) -> list[str]:
-    """Return the metrics that decide: on validation and test data, else on training data."""
+    """Return the metrics that decide: on validation and test data, else on training data.
+
+    A run with averaged weights is judged by these.
+    """
     answers = record.facts.constant_answer or {}
-    known = [
-        MetricName.parse(name)
-        for name, value in record.metrics.items()
-        if value is not None and _plain(name) in answers
-    ]
+    named = [MetricName.parse(name) for name, value in record.metrics.items() if value is not None]
+    known = [name for name in named if not name.raw and _plain(str(name)) in answers]
     evaluated = [name for name in known if name.evaluated]
     held_out = [name for name in evaluated if not name.of_training]
     judged = held_out or evaluated or [name for name in known if name.epoch_mean]

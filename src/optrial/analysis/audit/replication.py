@@ -15,7 +15,7 @@ from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import new_seeds, scaling_remedy
 from optrial.analysis.audit.rule import audit_rule
-from optrial.analysis.claims import ClaimResult, ClaimVerdict
+from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import Contender, finished
 from optrial.analysis.view import ProblemView
 from optrial.errors import counted, quoted
@@ -54,8 +54,8 @@ def one_seed(context: Context) -> Iterator[Observation]:
 @audit_rule("D02", Severity.WARNING, "too few seeds to detect a difference")
 def underpowered(context: Context) -> Iterator[Observation]:
     """The smallest possible p-value of n pairs is 2^(1-n). Below a certain number of seeds no
-    difference, however large, can be significant. If a claim names an amount, the seeds must be
-    able to show it.
+    difference, however large, can be significant. A claim of equivalence needs as many as show a
+    difference of its margin.
 
     Source: Bouthillier et al. 2021; Noether 1987.
     Example: there are 3 seeds, but a comparison of 6 optimizers needs at least 10.
@@ -87,13 +87,13 @@ def underpowered(context: Context) -> Iterator[Observation]:
                 context.more_seeds(needed, f"run {needed} seeds"),
             )
     for result in context.results:
-        yield from _amount_below_power(context, result)
+        yield from _margin_below_power(context, result)
 
 
-def _amount_below_power(context: Context, result: ClaimResult) -> Iterator[Observation]:
-    """Report an undecided claim whose amount is too small for its seeds to show."""
-    amount = result.claim.amount
-    if result.verdict is not ClaimVerdict.UNDECIDED or not amount.value or amount.relative:
+def _margin_below_power(context: Context, result: ClaimResult) -> Iterator[Observation]:
+    """Report an undecided claim of equivalence whose margin is too small for its seeds to show."""
+    amount, is_equivalence = result.claim.amount, result.claim.kind is ClaimKind.EQUIVALENT
+    if result.verdict is not ClaimVerdict.UNDECIDED or not is_equivalence or amount.relative:
         return
     (pair,) = result.comparisons
     needed = pair.seeds_needed(amount.value) if pair.pairs > 1 else None

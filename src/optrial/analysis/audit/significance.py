@@ -16,11 +16,13 @@ from optrial.analysis.bands import FoldsOfRuns, seed_intervals
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import finished
 from optrial.analysis.statistics import (
+    Comparison,
     Verdict,
     compare_all,
     mcnemar_bound,
     minimum_pairs,
     p_text,
+    two_digits,
 )
 from optrial.analysis.view import ProblemView
 from optrial.errors import all_listed, counted, quoted
@@ -98,9 +100,9 @@ def _decision(context: Context, problem: ProblemView, result: ClaimResult) -> Re
         seeds
         for pair in result.comparisons
         if pair.pairs > 1
-        and pair.difference.estimate
-        and math.isfinite(pair.difference.estimate)
-        and (seeds := pair.seeds_needed(abs(pair.difference.estimate))) is not None
+        and (distance := _distance(problem, result, pair))
+        and math.isfinite(distance)
+        and (seeds := pair.seeds_needed(distance)) is not None
     ]
     if not needs or max(needs) > SEEDS_WORTH_ADDING:
         why = f"; it would need over {SEEDS_WORTH_ADDING} seeds" if needs else ""
@@ -109,6 +111,16 @@ def _decision(context: Context, problem: ProblemView, result: ClaimResult) -> Re
     if needed <= min(len(c.seeds) for c in context.claimed(result.claim)):
         return context.remedy("remove the claim, or call it undecided", {"claims": kept})
     return context.more_seeds(needed, f"run about {needed} seeds")
+
+
+def _distance(problem: ProblemView, result: ClaimResult, pair: Comparison) -> float:
+    """Return how far the observed difference is from what decides the claim."""
+    claim, difference = result.claim, pair.difference.estimate
+    values = {c.name: c.values(claim.metric) for c in problem.contenders}
+    amount = claim.amount.of(values.get(claim.second, {})) if claim.amount.value else 0.0
+    if claim.kind is ClaimKind.EQUIVALENT:
+        return abs(abs(difference) - amount)
+    return abs((-difference if claim.better == "lower" else difference) - amount)
 
 
 def _diverged(result: ClaimResult) -> list[str]:
@@ -250,7 +262,7 @@ def undecided(context: Context) -> Iterator[Observation]:
             (interval,) = seed_intervals(row, context.generator("D15", problem.name), folds=folds)
             scale, unit = (100, " points") if context.directions.percent(metric) else (1, "")
             half = scale * (interval.high - interval.low) / 2
-            precision = f", known to within {half:.2g}{unit}" if interval.known else ""
+            precision = f", known to within {two_digits(half)}{unit}" if interval.known else ""
             title = context.directions.title(metric)
             yield Observation(
                 f"{all_listed(best)} are undecided on {title}{precision}",

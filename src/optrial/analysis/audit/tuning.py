@@ -9,7 +9,7 @@ from typing import Any
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.grids import MOST_WIDER, decades, spaced, unequal_widths
+from optrial.analysis.audit.grids import MOST_WIDER, decades, grid_values, spaced, unequal_widths
 from optrial.analysis.audit.remedies import (
     POINTS,
     TUNING_SEEDS,
@@ -248,7 +248,8 @@ def _equal_ranges(
         if o.name in rates and (o.name in linear or MOST_WIDER * widths.get(o.name, most) < most)
     ]
     drawn = {o.name for o in moved if context.drawn_from(o, "lr")}
-    points = max((_points(context, o) for o in optimizers if o.name in rates), default=0)
+    written = [grid_values(context.written(o, "lr")) for o in optimizers if o.name in rates]
+    points = max(map(len, written), default=0)
     settings: dict[str, Any] = {}
     runs = 0
     for optimizer in moved:
@@ -265,14 +266,6 @@ def _equal_ranges(
         settings = {}  # the other tuned hyperparameters decide how many points are possible
     action = f"search {most:.2g} decades of learning rates for every optimizer, on a log scale"
     return context.remedy(action, settings, runs)
-
-
-def _points(context: Context, optimizer: OptimizerRuns) -> int:
-    """Return the number of learning rates of a grid in the study file."""
-    written = context.written(optimizer, "lr")
-    if isinstance(written, Mapping):
-        return int(written.get("points", 0))
-    return len(written) if isinstance(written, list | tuple) else len(optimizer.tuned["lr"])
 
 
 def _written_rates(context: Context, optimizer: OptimizerRuns, name: str = "lr") -> list[float]:

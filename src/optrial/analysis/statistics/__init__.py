@@ -53,6 +53,7 @@ from optrial.analysis.statistics.wording import (
     sentence,
     target_sentence,
     time_text,
+    two_digits,
     value_text,
     without_value,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "target_sentence",
     "tie_groups",
     "time_text",
+    "two_digits",
     "value_text",
     "without_value",
 ]

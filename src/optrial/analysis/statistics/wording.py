@@ -359,10 +359,10 @@ def difference_text(comparison: Comparison) -> tuple[str, str]:
 def short_difference(comparison: Comparison) -> str:
     """Return the difference with its unit, in at most two significant digits."""
     shown, _, _ = difference_numbers(comparison)
-    return _amount(_two_digits(float(shown)), comparison)
+    return _amount(two_digits(float(shown)), comparison)
 
 
-def _two_digits(value: float) -> str:
+def two_digits(value: float) -> str:
     """Round to two significant digits, without an exponent up to a million."""
     return f"{float(f'{value:.2g}'):zg}"
 
@@ -375,7 +375,7 @@ def difference_numbers(comparison: Comparison) -> tuple[str, str, str]:
     scale = 100 if comparison.percent else 1
     interval = comparison.difference
     if not interval.known:
-        return _two_digits(scale * interval.estimate), "", ""
+        return two_digits(scale * interval.estimate), "", ""
     half_width = scale * (interval.high - interval.low) / 2
     if interval.estimate:  # the estimate keeps a digit that is not rounded: 0.6, not 1
         half_width = min(half_width, max(scale * abs(interval.estimate), half_width / 100))
@@ -444,7 +444,7 @@ def _outlook(comparison: Comparison, effect: float | None, power: float) -> str:
         detectable = comparison.detectable_effect(power)
         if detectable is None:
             return ""
-        amount = _amount(f"{scale * detectable:.2g}", comparison)
+        amount = _amount(two_digits(scale * detectable), comparison)
         return f"; a difference of {amount} would have been found with {100 * power:g} % power"
     needed = comparison.seeds_needed(effect, power)
     if needed is None:
