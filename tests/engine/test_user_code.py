@@ -250,6 +250,13 @@ def test_code_that_does_not_go_with_the_data_is_said_once(
     assert says in problem.message
 
 
+def test_code_is_tried_in_the_precision_of_the_training() -> None:
+    keys = {"problem": {"dataset": MOONS, "model": {"factory": "tests.user_models:Averaging"}}}
+    small_plan(**keys)
+    with pytest.raises(StudyError, match=r"convert them by \.float\(\) where"):
+        small_plan(**keys, precision="bfloat16")
+
+
 def test_the_source_of_own_code_is_part_of_a_run() -> None:
     plan, _ = small_plan(problem=problem("Residual"))
     assert list(plan.runs[0].code) == [f"{HERE}:Residual"]

@@ -42,7 +42,6 @@ __all__ = [
     "finish_of",
     "gradient_facts",
     "implementation_of",
-    "mixed_precision",
     "objective_of",
     "rate_factors",
     "sam_radii",
@@ -63,13 +62,6 @@ _SCALE_FROM = 2**22  # values; about 20 ms
 def storage_dtype(precision: str) -> torch.dtype:
     """Return the type of weights, updates and data; bfloat16 is used for products only."""
     return torch.float64 if precision == "float64" else torch.float32
-
-
-def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context that computes products in bfloat16 if that is the precision."""
-    if precision != "bfloat16":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 def batch_order(spec: RunSpec, size: int, stride: int = 1) -> BatchOrder:

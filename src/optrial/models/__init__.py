@@ -59,6 +59,7 @@ from optrial.models.parameters import (
     place_model,
     trained_parameters,
 )
+from optrial.models.precision import mixed_precision
 from optrial.models.roles import (
     ROLES,
     RoleOfParameter,
@@ -128,6 +129,7 @@ __all__ = [
     "linear_rows",
     "make_stackable",
     "matching",
+    "mixed_precision",
     "needing_whole_split",
     "needs_closure",
     "needs_whole_split",

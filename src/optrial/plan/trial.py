@@ -61,7 +61,7 @@ def trial_problem(
         dataset.classes,
         vocabulary=dataset.vocabulary,
         ignored=dataset.ignored,
-        double=study.precision == "float64",
+        precision=study.precision,
         parts=dataset.parts,
     )
 

@@ -14,13 +14,13 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optrial.engine.backends.products import is_large, products
-from optrial.engine.options import mixed_precision
 from optrial.models import (
     KeyedDropout,
     Objective,
     as_complex,
     as_real,
     hessian_products,
+    mixed_precision,
     trained_parameters,
     twice_differentiable,
 )

@@ -63,7 +63,7 @@ def _wrong_batch(problem: TrialProblem, device: str) -> str:
     inputs, targets = problem.tensors(device)
     model = problem.build_model(device)
     try:
-        outputs = model(inputs)
+        outputs = problem.outputs(model, inputs)
         if reason := _wrong(outputs, targets, problem):
             return f"for which '{name}' returns {reason}"
         problem.objective().loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
@@ -89,7 +89,7 @@ def varying(problem: TrialProblem) -> str:
         inputs, _ = problem.tensors(device)
         model = problem.build_model(device)
         with torch.no_grad():
-            first, second = (as_real(model(inputs)) for _ in range(2))
+            first, second = (as_real(problem.outputs(model, inputs)) for _ in range(2))
         return "" if torch.equal(first, second) else f"'{problem.model[0]}' draws, as for dropout"
 
     return on_any_device(difference, failed=bool)
@@ -101,7 +101,7 @@ def _not_twice(problem: TrialProblem, device: str) -> str:
     parameters = list(trained_parameters(model).values())
     try:
         with twice_differentiable(model):
-            loss = problem.objective().loss(model(inputs), targets)
+            loss = problem.objective().loss(problem.outputs(model, inputs), targets)
         gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
         squares = [as_real(g).square().sum() for g in gradients if g is not None]
         # All of the graph, for PyTorch is silent about a part of it that leads to no parameter.
@@ -149,12 +149,18 @@ def _outputs(
 ) -> tuple[object, str]:
     """Return the outputs for a batch and, if they cannot be used, the reason."""
     try:
-        outputs = model(inputs)
+        outputs = problem.outputs(model, inputs)
     except USER_CODE_ERRORS as error:
         shown = f"on inputs of shape {tuple(inputs.shape)}, {type_name(inputs.dtype)}"
         if isinstance(problem.input_shape, PackedShape):
             shown = f"on {problem.input_shape.as_received}"
-        return None, f"raised {error_text(error)} {shown}{_type_hint(model, problem, inputs.dtype)}"
+        hint = _type_hint(model, problem, inputs.dtype)
+        if problem.precision == "bfloat16" and "bfloat16" in str(error).lower():
+            hint = (
+                "; with precision: bfloat16, products are bfloat16: convert them by .float() where "
+                "another type is needed, or leave precision out"
+            )
+        return None, f"raised {error_text(error)} {shown}{hint}"
     reason = _wrong(outputs, targets, problem)
     return outputs, reason and f"returned {reason}"
 

@@ -275,7 +275,7 @@ def _differentiated(
     objective = problem.objective()
 
     def differentiate() -> Tensor:
-        loss = objective.loss(model(inputs), targets)
+        loss = objective.loss(problem.outputs(model, inputs), targets)
         backward(loss, create_graph=optimizer is not None and optimizer.create_graph)
         if optimizer is not None:
             clip_gradients(model, optimizer.clip_norm, optimizer.clip_value)

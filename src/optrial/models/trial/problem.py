@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from optrial.input_parts import InputPart, PackedShape
 from optrial.models.arguments import Shape
 from optrial.models.catalogue import build_model
 from optrial.models.draws import seeded_draws
-from optrial.models.objective.combined import Objective, build_objective
+from optrial.models.objective.combined import Objective, build_objective, widened
 from optrial.models.parameters import place_model
+from optrial.models.precision import mixed_precision
 
 __all__ = ["Named", "TrialProblem", "error_text", "on_any_device"]
 
@@ -37,7 +38,7 @@ class TrialProblem(NamedTuple):
         classes: number of outputs that the data needs; see `optrial.data.Dataset`.
         vocabulary: number of tokens, if inputs are tokens.
         ignored: label of positions that do not count, if there are any.
-        double: whether models are trained in float64, for tokens; numbers have that type.
+        precision: "float32", "bfloat16" or "float64".
         parts: the inputs that are packed into one array; none for a single input.
     """
 
@@ -48,7 +49,7 @@ class TrialProblem(NamedTuple):
     classes: int
     vocabulary: int | None = None
     ignored: int | None = None
-    double: bool = False
+    precision: str = "float32"
     parts: tuple[InputPart, ...] = ()
 
     @property
@@ -64,6 +65,13 @@ class TrialProblem(NamedTuple):
         """Return inputs and targets on a device."""
         return torch.from_numpy(self.inputs).to(device), torch.from_numpy(self.targets).to(device)
 
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Any:
+        """Return what a model returns for inputs in the precision of the training."""
+        with mixed_precision(self.precision, inputs.device):
+            outputs = model(inputs)
+        lower = self.precision == "bfloat16" and isinstance(outputs, Tensor)
+        return widened(outputs) if lower else outputs
+
     def build_model(self, device: str) -> nn.Module:
         """Build the model from seed 0, on a device and in the precision of the inputs."""
         name, arguments = self.model
@@ -76,7 +84,7 @@ class TrialProblem(NamedTuple):
             vocabulary=self.vocabulary,
             seed=0,
         )
-        of_tokens = torch.float64 if self.double else torch.float32
+        of_tokens = torch.float64 if self.precision == "float64" else torch.float32
         return place_model(built, device, inputs.dtype if self.vocabulary is None else of_tokens)
 
     def objective(self, *metrics: str) -> Objective:
