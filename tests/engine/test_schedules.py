@@ -15,6 +15,7 @@ from torch.optim import lr_scheduler
 from optrial.data import Dataset
 from optrial.engine import Learner, StackedEngine, Training, tensor_splits
 from optrial.engine.options import batch_order
+from optrial.engine.validation import EarlyStops
 from optrial.errors import StudyError
 from optrial.models import build_model
 from optrial.plan import arrange
@@ -235,6 +236,17 @@ def test_a_run_ends_once_validation_has_not_improved(engine: str) -> None:
         assert np.array_equal(segment.curves["train_loss"].values, losses)
         assert run.run_id != full.run_id
     assert len(ends) > 1
+
+
+@pytest.mark.parametrize(
+    "values", [[math.nan] * 4, [math.nan, 1.0, math.nan, math.nan], [2.0, math.nan, 1.0, 0.5]]
+)
+def test_evaluations_without_a_value_are_no_improvement(values: list[float]) -> None:
+    runs, _ = plan_of([{"rule": "sgd"}], early_stopping=STOPPING)
+    stops = EarlyStops(runs[:1])
+    ends = [stops.ends(0, lambda _, value=value: value) for value in values]
+    place = next((place for place, ended in enumerate(ends) if ended), len(values) - 1)
+    assert place == expected_end(np.array(values), 2, 0.02)
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked", "numpy"])

@@ -117,7 +117,8 @@ class EarlyStops:
             return False
         score = value(self._rule.metric) * (-1 if self._rule.better == "lower" else 1)
         self._bad[run] += 1
-        if np.isnan(self._best[run]) or score > self._best[run] + self._rule.min_delta:
+        first = np.isnan(self._best[run]) and not np.isnan(score)
+        if first or score > self._best[run] + self._rule.min_delta:
             self._best[run], self._bad[run] = score, 0
         self.stopped[run] = self._bad[run] >= self._rule.patience
         return bool(self.stopped[run])
