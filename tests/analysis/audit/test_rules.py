@@ -917,6 +917,26 @@ def test_a_study_that_is_trained_anew_begins_with_the_grids_of_its_file() -> Non
         assert (remedy.runs, remedy.at_least) == (runs, True)
 
 
+def test_grids_that_grew_are_tried_elsewhere_by_another_metric() -> None:
+    """Beside the trials of the present choice, those of the former one would be hidden."""
+    grown = [record("adam", 0.03, 1000 + seed, "tune") for seed in range(3)]
+    tune = {"select": "validation_loss", "seeds": 3}
+    remedies = {
+        len(case.records): next(f.remedy for f in case.audit().findings if f.rule == "B04")
+        for case in (sound().with_study(tune=tune), sound().adding(*grown).with_study(tune=tune))
+    }
+    assert [(r.folder, r.runs) for r in remedies.values()] == [("", 0), ("studies/sound-2", 75)]
+
+
+def test_a_range_holds_the_rates_that_were_tried() -> None:
+    """Also where three digits of its ends would leave one out."""
+    few = tried({"sgd": [1 / 3, 0.8], "adam": [0.000199999, 0.300001]})
+    (finding,) = (f for f in few.audit().findings if f.rule == "A05")
+    for name, rates in (("sgd", (1 / 3, 0.8)), ("adam", (0.000199999, 0.300001))):
+        low, high = finding.remedy.settings[f"optimizers.{name}.lr"]["log"]
+        assert low <= min(rates) < max(rates) <= high
+
+
 @pytest.mark.parametrize(("planned", "proposed"), [(3, 8), ([0, 1, 5], [0, 1, 5, 2, 3, 4, 6, 7])])
 def test_the_first_seeds_are_proposed_as_a_number(planned: Any, proposed: Any) -> None:
     context = Context.of(sound().with_study(seeds=planned).view())

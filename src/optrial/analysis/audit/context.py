@@ -228,13 +228,16 @@ class Context(StudyView):
         """Return a remedy with its cost; `like` are runs that take as long as its own.
 
         One that changes the protocol, or a key that every run of an optimizer has, is for a new
-        folder, in which every run is trained.
+        folder, in which every run is trained. So is one after which grids would grow elsewhere:
+        trials that are not repeated would be hidden ones (G01).
         """
         settings = dict(settings or {})
         if self.study.get("folds") and any(path.startswith("tune") for path in settings):
             settings["folds"] = None  # a setting that is tuned on all folds has seen their tests
         keys = [re.split(r"[.\[]", path) for path in settings]
         anew = any(key[0] in PROTOCOL or key[-1] in _OF_EVERY_RUN for key in keys)
+        elsewhere = "tune.select" in settings or any(map(_has_points, settings.values()))
+        anew |= bool(elsewhere and self._grown_runs)
         if anew and "tune" not in settings:
             runs = len(self.records) - self._grown_runs
         folder = f"studies/{self.name}-2" if anew else ""
@@ -330,6 +333,10 @@ class Context(StudyView):
         listed, count = list(seeds), len(seeds)
         choice = count if listed == list(range(count)) else listed
         return self.remedy(action, {"seeds": choice}, len(added) * settings, reported)
+
+
+def _has_points(value: Any) -> bool:
+    return isinstance(value, Mapping) and "points" in value
 
 
 def group_name(group: Mapping[str, Any]) -> str:

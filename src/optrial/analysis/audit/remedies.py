@@ -199,7 +199,14 @@ def _range_around(
         works = any(record.status is Status.DONE for record in optimizer.reported)
         if not (_is_positive(rate) and works and not sensible[0] <= rate <= sensible[1]):
             wide = sensible
-    return [float(f"{end:.3g}") for end in wide]
+    return [_outward(wide[0], -1), _outward(wide[1], 1)]
+
+
+def _outward(end: float, side: int) -> float:
+    """Return an end of a range with three digits, such that the range still holds it."""
+    short = float(f"{end:.3g}")
+    unit = 10.0 ** (math.floor(math.log10(end)) - 2)
+    return short if side * (short - end) >= -1e-9 * end else float(f"{short + side * unit:.3g}")
 
 
 def _widened(low: float, high: float, least: float) -> tuple[float, float]:
