@@ -87,7 +87,7 @@ def with_named_optimizers(entries: Iterable[object]) -> list[Any]:
 
 
 def _with_named_optimizer(path: str, entry: object) -> tuple[Any, str]:
-    """Return an entry, or a group, with its objects replaced, and the name of its own object."""
+    """Return an entry, or a group, with names for its objects, and the name of its optimizer."""
     if callable(entry) or isinstance(entry, Rule):
         entry = {"torch": entry}
     if not isinstance(entry, Mapping):
@@ -153,7 +153,7 @@ def _with_names(path: str, entry: object) -> Any:
 
 
 def dataset_name(data: object) -> str:
-    """Return a name for a dataset made of the user's arrays or `torch.utils.data.Dataset`.
+    """Return the name under which arrays, or a `torch.utils.data.Dataset`, of a user are kept.
 
     Raises:
         DataError: the object is neither.

@@ -135,7 +135,7 @@ def test_adamw_differs_from_adam_in_weight_decay_alone() -> None:
 @pytest.mark.parametrize(
     ("names", "answers"),
     [
-        (["adadelta", "rmsprop"], ["the units of the parameter", "its own squared steps"]),
+        (["adadelta", "rmsprop"], ["the units of the parameter", "its squared steps"]),
         (["adam", "rmsprop"], ["(momentum)", "divides both averages by 1 − beta^t"]),
         (["adagrad"], ["outside the root, where the paper has its small constant δ"]),
         (["adadelta"], ["The paper uses rho = 0.95", "E[Δθ²]"]),

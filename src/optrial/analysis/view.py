@@ -63,7 +63,7 @@ CurveReader = Callable[[str], Mapping[str, Curve]]
 """Maps the name of a metric to its curves by run id."""
 
 MOST_CONTENDERS = 40
-"""More contenders make too many pairs to read, and the correction leaves nothing."""
+"""More contenders make too many pairs to read, and the correction leaves no verdict."""
 
 
 class AboutMetric(TypedDict):
@@ -167,7 +167,7 @@ class ProblemView:
 
     @property
     def pairing(self) -> Literal["seed", "fold"]:
-        """What pairs the runs of different optimizers."""
+        """The number that paired runs of different optimizers share."""
         return "fold" if any(record.spec.fold for record in self.records) else "seed"
 
     @property

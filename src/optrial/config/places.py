@@ -1,4 +1,4 @@
-"""Where in a study file a key belongs, for keys that are written elsewhere."""
+"""Places of a study file where keys belong that were written elsewhere."""
 
 from __future__ import annotations
 

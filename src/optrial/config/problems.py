@@ -52,7 +52,7 @@ OVERRIDES = (
 """Keys of a study that one of several problems may replace for itself."""
 
 ONE_VALUE = "takes one value; to compare several, give several problems that differ in it"
-"""What is wrong with a list where a key of a problem takes no axis."""
+"""Message about a list as the value of a key of a problem that takes no axis."""
 
 PROBLEM_KEYS = (*ProblemEntry.model_fields, "function")
 """Keys of a problem, without those of `OVERRIDES`."""

@@ -60,7 +60,7 @@ class Split:
 
     @property
     def batched(self) -> Batched:
-        """What batches are drawn from."""
+        """The samples, or places of a text, that batches are drawn from."""
         if self.text is None:
             return Batched(len(self.targets))
         places = len(self.text) - self.inputs.shape[1]
@@ -150,7 +150,7 @@ class Dataset:
 
     @property
     def batched(self) -> Batched:
-        """What the batches of the training split are drawn from."""
+        """The samples, or places of a text, that batches of the training split are drawn from."""
         return self.splits["train"].batched
 
     @property

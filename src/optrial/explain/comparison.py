@@ -107,7 +107,7 @@ def compare(rules: Sequence[Rule]) -> Comparison:
 
 
 class Selection(NamedTuple):
-    """What a user wants explained.
+    """Rules and modifiers to explain.
 
     Attributes:
         rules: rules, each once.
@@ -199,10 +199,10 @@ REASONS: Mapping[str, str] = {
         "weight by the same factor."
     ),
 }
-"""Why a difference in an aspect matters."""
+"""Reasons why a difference in an aspect matters."""
 
 INSIDE = "Inside a root, 1e-8 counts as 1e-4, so the same eps damps more."
-"""Why it matters that eps is inside a root in one of two rules."""
+"""The reason why it matters that eps is inside a root in one of two rules."""
 
 ASPECTS: dict[str, Callable[[Rule], str]] = {
     **DIFFERENCES,

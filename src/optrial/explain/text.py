@@ -106,7 +106,7 @@ def _meaning(hyperparameter: Hyperparameter) -> str:
 
 
 def _comparison_lines(comparison: Comparison, width: int) -> list[str]:
-    lines = [f"How {listed(comparison.names)} differ"]
+    lines = [f"Differences between {listed(comparison.names)}"]
     for aspect, values in comparison.aspects.items():
         by_rule = dict(zip(comparison.names, values, strict=True))
         lines += _section(aspect.capitalize(), _definitions(by_rule, width))

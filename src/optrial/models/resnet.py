@@ -120,7 +120,7 @@ class ResNetArguments(NormedArguments):
 
     @property
     def projects(self) -> bool:
-        """Whether shortcuts to more channels have parameters."""
+        """True if shortcuts to more channels have parameters."""
         return self.layers == 18
 
     @property

@@ -63,7 +63,7 @@ _ELEMENT_WORK = 100.0
 """Operations of matrix products that take as long as one element of an elementwise operation."""
 _PASSES = 4  # how often an update reads or writes each array
 _FORWARD, _BACKWARD = 4, 8
-"""How often elementwise operations read or write each value that is kept for the backward pass."""
+"""Reads and writes, by elementwise operations, of each value kept for the backward pass."""
 _WORK = {"muon": 10, "shampoo": 10, "soap": 10, "psgd_kron": 10, "normuon": 11, "scion": 10}
 """Further arrays of the size of the parameters that the update of a rule computes."""
 _PROBED = 3

@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 __all__ = ["Form", "fields_fit", "form_of", "forms_of"]
 
 Form = Callable[[Any], bool]
-"""Whether a value has a type."""
+"""A check that a value has some type."""
 
 _LARGEST = 2**63
 

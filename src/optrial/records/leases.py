@@ -130,7 +130,7 @@ class Leases:
 
         Args:
             stacks: the stacks, in order of preference.
-            statuses: statuses of runs that are to be trained.
+            statuses: statuses of the runs to train.
 
         Returns:
             The claim; None if no stack is free.

@@ -208,7 +208,7 @@ class Store:
 
     @property
     def on_server(self) -> bool:
-        """Whether several processes may write, each to the stacks that it has claimed."""
+        """True if several processes may write, each to the stacks that it has claimed."""
         return self._database.folder is None
 
     @contextmanager
@@ -248,7 +248,7 @@ class Store:
 
     @contextmanager
     def planning(self) -> Iterator[None]:
-        """Let no other process change the plan; on a server, wait until none does."""
+        """Keep other processes from changing the plan; on a server, first wait until none does."""
         with self._leases.planning() if self._leases else nullcontext():
             yield
 

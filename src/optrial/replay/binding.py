@@ -35,7 +35,7 @@ _COMPLEMENTS = {"scion": {"momentum": "momentum"}}
 _SWITCHED = {"nesterov": "nesterov", "amsgrad": "amsgrad"}
 """Rule -> the argument that turns a class of several rules into it."""
 _OTHER_NAMES = {"kron": "psgd_kron", "signsgd": "signum"}
-"""What a class may be called -> a further rule that it may compute."""
+"""Name of a class -> a further rule that it may compute."""
 _SIGNS = "hessian_distribution", "rademacher"
 """Argument and value that draw signs, with which estimates of a diagonal Hessian are exact."""
 

@@ -204,16 +204,16 @@ ADADELTA = Rule(
     contrasts={
         "rmsprop": (
             "Both divide the gradient by the root of a running average of its squares. Adadelta "
-            "also puts the root of a running average of its own squared steps where rmsprop has "
-            "the learning rate. That gives the step the units of the parameter: a gradient over "
+            "also replaces the learning rate by the root of a running average of its squared "
+            "steps. That gives the step the units of the parameter: a gradient over "
             "the root of its squares has none, so in rmsprop the learning rate must supply both "
             "the size and the unit. Adadelta's lr is an additional factor; the paper has none, "
             "which is lr = 1."
         ),
         "adagrad": (
             "AdaGrad sums all squared gradients, so its steps keep shrinking; adadelta averages "
-            "them with weights that decay, so that old gradients are forgotten. Adadelta also puts "
-            "the root of the average of its own squared steps in place of the learning rate, which "
+            "them with weights that decay, so that old gradients are forgotten. Adadelta also "
+            "replaces the learning rate by the root of the average of its squared steps, which "
             "gives the step the units of the parameter."
         ),
     },

@@ -190,8 +190,8 @@ ADAM = Rule(
         ),
         "adadelta": (
             "Adam has a learning rate, averages the gradient and corrects both averages for their "
-            "start at 0. Adadelta takes the latest gradient and puts the root of the average of "
-            "its own squared steps in place of the learning rate."
+            "start at 0. Adadelta takes the latest gradient and replaces the learning rate by "
+            "the root of the average of its squared steps."
         ),
         "adagrad": (
             "AdaGrad divides the latest gradient by the root of the sum of all squares, which only "

@@ -36,7 +36,7 @@ class Commits:
 
     @property
     def saves_weights(self) -> bool:
-        """Whether trained weights are saved."""
+        """True if trained weights are saved."""
         return self._weights is not None
 
     def progress(

@@ -954,6 +954,7 @@ def test_the_seeds_of_a_claim_depend_on_how_far_it_is_from_what_decides(text: st
         claimed = case.with_study(seeds=4, claims=[f"{text} {amount} points"])
         (finding,) = (f for f in claimed.audit().findings if f.rule == "D04")
         counts.append(finding.remedy.settings["seeds"])
+        assert ("against the claim" in finding.remedy.action) == ("~" in text)
     assert counts[0] == 6 < counts[1] < counts[2]
 
 

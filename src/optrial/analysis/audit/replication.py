@@ -197,8 +197,8 @@ def one_source(context: Context) -> Iterator[Observation]:
 def diverged_dropped(context: Context) -> Iterator[Observation]:
     """A mean over finished runs rewards an optimizer for failing on hard seeds. A run that diverged
     counts as the worst. An error if the mean changes the leading optimizer, or if diverged runs
-    were removed from the study; a warning if every run of an optimizer diverged, so that nothing
-    can be said about it; otherwise advice.
+    were removed from the study; a warning if every run of an optimizer diverged, which leaves it
+    without a result; otherwise advice.
 
     Source: Dahl et al. 2023 (AlgoPerf: an unreached target counts as infinite time).
     Example: 3 of 10 runs of adam diverged; adam leads only by the mean over finished runs.

@@ -96,31 +96,32 @@ def _decision(context: Context, problem: ProblemView, result: ClaimResult) -> Re
             f"choose a setting of {names(diverged)} with which runs finish, or remove the claim",
             {"claims": kept},
         )
-    needs = [
-        seeds
+    needs = {
+        seeds: distance
         for pair in result.comparisons
         if pair.pairs > 1
         and (distance := _distance(problem, result, pair))
         and math.isfinite(distance)
-        and (seeds := pair.seeds_needed(distance)) is not None
-    ]
+        and (seeds := pair.seeds_needed(abs(distance))) is not None
+    }
     if not needs or max(needs) > SEEDS_WORTH_ADDING:
         why = f"; it would need over {SEEDS_WORTH_ADDING} seeds" if needs else ""
         return context.remedy(f"remove the claim{why}", {"claims": kept})
     needed = max(*needs, minimum_pairs(comparisons=len(context.results)))
     if needed <= min(len(c.seeds) for c in context.claimed(result.claim)):
         return context.remedy("remove the claim, or call it undecided", {"claims": kept})
-    return context.more_seeds(needed, f"run about {needed} seeds")
+    against = "; so far the runs speak against the claim" * (min(needs.values()) < 0)
+    return context.more_seeds(needed, f"run about {needed} seeds{against}")
 
 
 def _distance(problem: ProblemView, result: ClaimResult, pair: Comparison) -> float:
-    """Return how far the observed difference is from what decides the claim."""
+    """Return how far the observed difference is from what decides the claim; < 0 against it."""
     claim, difference = result.claim, pair.difference.estimate
     values = {c.name: c.values(claim.metric) for c in problem.contenders}
     amount = claim.amount.of(values.get(claim.second, {})) if claim.amount.value else 0.0
     if claim.kind is ClaimKind.EQUIVALENT:
-        return abs(abs(difference) - amount)
-    return abs((-difference if claim.better == "lower" else difference) - amount)
+        return amount - abs(difference)
+    return (-difference if claim.better == "lower" else difference) - amount
 
 
 def _diverged(result: ClaimResult) -> list[str]:

@@ -40,8 +40,8 @@ from optrial.spec import RunSpec
 __all__ = ["Engines", "Part"]
 
 _UNTRIED = (
-    "whether runs with code of your own can be trained together is tried by optrial run, and by "
-    "optrial plan --measure"
+    "optrial run, or optrial plan --measure, tries whether runs with your code can be trained "
+    "together"
 )
 
 

@@ -12,7 +12,7 @@ from optrial.models.trial.problem import TrialProblem, on_any_device
 __all__ = ["output_note"]
 
 _SUM = 1e-3
-"""How far the sum of probabilities may be from 1, also in half precision."""
+"""Largest distance of a sum of probabilities from 1; half precision stays below it."""
 
 _FAR = 1000.0
 """Factor of inputs for which logits leave the range from 0 to 1, but no outputs of a sigmoid."""
