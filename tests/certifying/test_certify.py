@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +22,10 @@ import optrial
 from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate
 from optrial.certifying.checks import arguments
 from optrial.certifying.checks.interface import leaves_gradients_alone
-from optrial.certifying.conditions import Case
-from optrial.certifying.edits import fitted, single_edits
-from optrial.certifying.explanation import explain
+from optrial.certifying.conditions import Case, Item, condition_of
+from optrial.certifying.edits import single_edits
+from optrial.certifying.explanation import Explanation, disproved, explain
+from optrial.certifying.fitting import fitted
 from optrial.certifying.rule_certificate import equations_are_the_update
 from optrial.certifying.subject import Subject
 from optrial.certifying.text import badge, certificate_text
@@ -67,6 +68,24 @@ MENDED = {
     "missing gradients end the step",
     "match of sizes ignored",
     "start squared",
+    "root of the maximum left out",
+    "squares around the average",
+    "norm of all gradients clipped",
+    "gradients clipped in place",
+    "beta2 fixed",
+    "first gradient left out",
+    "shares exchanged",
+    "one velocity for all tensors",
+    "centre not averaged",
+    "average changed in place",
+    "average of averages",
+    "third root",
+    "eps outside one root",
+    "correction of the other term",
+    "gradient without average",
+    "corrected twice",
+    "former gradient forgotten",
+    "rate left out of the schedule",
 }
 """Faults that were missed, or had another name, once."""
 SHARE = 3
@@ -116,6 +135,55 @@ def test_a_planted_fault_is_named_and_reproduced(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("step number of the first tensor", "its steps are those of"),
+        ("norm of all gradients clipped", "shared a state"),
+        ("average summed", "ignores"),
+        ("centre not averaged", "sums gradients"),
+    ],
+)
+def test_a_planted_fault_has_no_wrong_name(label: str, text: str, tmp_path: Path) -> None:
+    (fault,) = (fault for fault in FAULTS if fault.label == label)
+    result = optrial.certify(planted(fault, tmp_path)[1], seed=7)
+    assert result.verdict is Verdict.DIFFERS
+    assert not any(text in finding.sentence for finding in result.findings), lines(result)
+
+
+def _draws_of(values: Sequence[float]) -> list[Draw]:
+    """Trainings of one weight that differ in beta."""
+    weights, gradients = torch.ones(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    return [
+        Draw({"w": weights}, [{"w": gradients}], Setting({"lr": 0.1, "beta": value}))
+        for value in values
+    ]
+
+
+def _items_of(values: Sequence[float]) -> list[Item]:
+    return [Item(Case(draw, [draw.start], [draw.start]), "w") for draw in _draws_of(values)]
+
+
+def test_a_bound_that_may_be_chance_is_not_named() -> None:
+    high, low = _items_of([0.4, 0.5, 0.6, 0.7]), _items_of([0.1, 0.2, 0.3])
+    found = condition_of(high, low, least=3)
+    assert found is not None
+    assert found.text == "where beta is 0.4 or more, not where it is 0.3 or less"
+    assert condition_of(high, low[:2], least=3) is None
+    assert condition_of(high, low[:2]) is not None
+
+
+def test_an_explanation_is_held_against_further_trainings() -> None:
+    (binding,) = bindings_of([RULES["momentum"]], {"lr": 0.1, "momentum": 0.9, "dampening": 0.0})
+    target = Target("torch.optim:SGD", torch.optim.SGD, {})
+    draw = replace(_draws_of([0.5])[0], setting=Setting({"lr": 0.1, "momentum": 0.9}))
+    right = Explanation((), (), lambda draw: replay(RULES["momentum"], draw))
+    wrong = Explanation((), (), lambda draw: [draw.start])
+    assert disproved(target, binding, right, [draw]) == []
+    assert disproved(target, binding, wrong, [draw]) == [draw]
+
+
+@pytest.mark.slow
 def test_unknown_weight_decay_spoils_no_other_comparison(tmp_path: Path) -> None:
     (fault,) = (fault for fault in FAULTS if fault.label == "decay towards 1")
     found = {f.name for f in optrial.certify(planted(fault, tmp_path)[1]).findings}
@@ -139,6 +207,12 @@ def test_a_number_is_fitted_to_all_weights() -> None:
     first = fitted(lambda x: np.array([(x - 4.757) * (x - 4.774)]), 4.775)
     both = fitted(lambda x: np.array([(x - 4.757) * (x - 4.774), x - 4.757]), 4.775)
     assert (first, both) == (4.774, 4.757)
+
+
+def test_a_number_is_fitted_beside_numbers_without_a_value() -> None:
+    with np.errstate(invalid="ignore"):
+        value = fitted(lambda x: np.array([np.sqrt(1 - x) - np.sqrt(0.02)]), 0.1)
+    assert value == 0.98
 
 
 def test_a_number_without_effect_is_not_fitted() -> None:

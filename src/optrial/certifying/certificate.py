@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from optrial.certifying.checks import CHECKS
-from optrial.certifying.conditions import Case, condition_of, divided, first_late_step
+from optrial.certifying.conditions import LEAST_CASES, Case, condition_of, divided, first_late_step
 from optrial.certifying.exceptions import known_exceptions
-from optrial.certifying.explanation import Explanation, TrainingError, can_train, explain
+from optrial.certifying.explanation import Explanation, TrainingError, can_train, disproved, explain
 from optrial.certifying.findings import Certificate, Finding, Kind
 from optrial.certifying.reproducer import script_of_departure, shortest
 from optrial.certifying.subject import Check, Subject
@@ -38,6 +38,8 @@ DRAWS = 16
 LONG, LONG_STEPS = {"matrix": (2, 2)}, 130
 LONGEST_STEPS = 1030
 """More than thousand, for changes after a round number of steps; of rules without matrices."""
+_CONFIRMING = 1002
+"""Stream of the draws that an explanation must predict, too."""
 _OF_LARGE_RATE = 2  # index of the draw with a learning rate above 1
 LARGE = {"large": (48, 50)}
 _CHECK_EQUATIONS = "Its steps are those of the equations, in float64."
@@ -345,9 +347,15 @@ def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Fi
 
 
 def _random_steps(subject: Subject) -> list[Finding]:
-    """Return whether steps are random, in which case every other comparison fails too."""
+    """Return whether steps are random, in which case every other comparison fails too.
+
+    A step that raises an error is left to the checks, which report it.
+    """
     determinism = [check for check in CHECKS if check.name == "determinism"]
-    return [finding for check in determinism for finding in _found(check, subject)]
+    try:
+        return [finding for check in determinism for finding in _found(check, subject)]
+    except USER_CODE_ERRORS:
+        return []
 
 
 def _found(check: Check, subject: Subject) -> list[Finding]:
@@ -380,6 +388,9 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
             if not (draws := [draw for draw in draws if can_train(target, binding, draw)]):
                 return raised, None
             cases, explanation = explain(target, binding, reference, draws)
+        if explanation and explanation.reasons and explanation.is_complete:
+            with suppress(TrainingError):
+                cases, explanation = _confirmed(subject, draws, cases, explanation)
     departing = [case for case in cases if case.departing()]
     if not departing:
         return raised, None if raised else explanation
@@ -416,12 +427,24 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
     return [*raised, *named], None if raised else explanation
 
 
+def _confirmed(
+    subject: Subject, draws: Sequence[Draw], cases: list[Case], explanation: Explanation
+) -> tuple[list[Case], Explanation | None]:
+    """Return cases and explanation if it predicts further draws; else those with these draws."""
+    assert subject.reference is not None
+    target, binding = subject.target, subject.binding
+    further = disproved(target, binding, explanation, list(_draws(subject, DRAWS, _CONFIRMING)))
+    if not further:
+        return cases, explanation
+    return explain(target, binding, subject.reference, [*draws, *further])
+
+
 def _where(cases: Sequence[Case]) -> str:
     """Return the tensors at which the steps depart, as the end of a clause."""
     departing, others = divided(cases)
     if step := first_late_step(departing, others):
         return f", only from step {step} on"
-    condition = condition_of(departing, others)
+    condition = condition_of(departing, others, least=LEAST_CASES)
     return f", {condition.text}" if condition else ""
 
 
@@ -429,9 +452,9 @@ def _departures(case: Case) -> dict[str, Departure]:
     return departures(case.draw, case.actual, case.expected)
 
 
-def _draws(subject: Subject, count: int) -> Iterator[Draw]:
+def _draws(subject: Subject, count: int, stream: int = 1000) -> Iterator[Draw]:
     binding, rule = subject.binding, subject.binding.rule
-    random = np.random.default_rng((subject.seed, 1000))
+    random = subject.random(stream)
     is_simple = not rule.is_joint and "axes" not in rule.needs
     yield drawn(_defaults(binding), subject.shapes, random, with_missing=False)
     for index in range(count):

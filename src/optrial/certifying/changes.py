@@ -25,6 +25,7 @@ __all__ = [
     "TIME",
     "Change",
     "Convention",
+    "Edit",
     "corrected_maximum",
     "difference",
     "of_root",
@@ -62,6 +63,25 @@ class Convention:
     change: Change
     kind: Kind = Kind.CONVENTION
     is_kind_of_decay: bool = False
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A program that differs from a rule's in one place.
+
+    Attributes:
+        program: the changed program.
+        description: what was changed, as a clause: "t − 1 stands in place of t".
+        before: the line that was changed, as the rule has it; empty if several were.
+        after: the same line in the changed program; empty if it was left out.
+        symbols: symbols of the changed place.
+    """
+
+    program: Program
+    description: str
+    before: str = ""
+    after: str = ""
+    symbols: frozenset[str] = frozenset()
 
 
 def total(left: Expression, right: Expression) -> Expression:

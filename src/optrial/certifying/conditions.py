@@ -10,12 +10,24 @@ from optrial.replay.draws import Draw
 from optrial.replay.reference import own_steps
 from optrial.replay.target import Path
 
-__all__ = ["Case", "Condition", "Item", "condition_of", "divided", "first_late_step", "first_step"]
+__all__ = [
+    "LEAST_CASES",
+    "Case",
+    "Condition",
+    "Item",
+    "condition_of",
+    "divided",
+    "first_late_step",
+    "first_step",
+]
 
 _EARLY = 3
 """A departure that shows first at this step or later may wait for it."""
 _LEAST = 2
 """Least number of departing tensors that a property is read from."""
+
+LEAST_CASES = 3
+"""Least number of trainings on each side of a bound that is hardly chance."""
 
 T = TypeVar("T")
 
@@ -66,7 +78,7 @@ def divided(cases: Sequence[Case]) -> tuple[list[Item], list[Item]]:
 
 
 def condition_of(
-    departing: Sequence[Item], others: Sequence[Item], likely: str = ""
+    departing: Sequence[Item], others: Sequence[Item], likely: str = "", least: int = 1
 ) -> Condition | None:
     """Return what all departing tensors, and none of the others, have; None if nothing does.
 
@@ -74,10 +86,11 @@ def condition_of(
         departing: the tensors that depart.
         others: those that do not.
         likely: hyperparameter whose value is compared before all others.
+        least: number of trainings on each side of a bound; two where they share one value.
     """
     if len(departing) < _LEAST or not others:
         return None
-    return _kind(departing, others) or _threshold(departing, others, likely)
+    return _kind(departing, others) or _threshold(departing, others, likely, least)
 
 
 def first_late_step(
@@ -116,20 +129,29 @@ def _kind(departing: Sequence[Item], others: Sequence[Item]) -> Condition | None
     return None
 
 
-def _threshold(departing: Sequence[Item], others: Sequence[Item], likely: str) -> Condition | None:
+def _threshold(
+    departing: Sequence[Item], others: Sequence[Item], likely: str, least: int
+) -> Condition | None:
     """Return a bound on a number that tells the departing tensors from the others."""
     measures = sorted(_measures(departing[0].case.draw), key=lambda named: named[0] != likely)
     for name, measure in measures:
         inside = [measure(*_place(item)) for item in departing]
         outside = [measure(*_place(item)) for item in others]
+        if any(
+            len({id(item.case.draw) for item in items}) < min(least, 1 + len(set(values)))
+            for items, values in ((departing, inside), (others, outside))
+        ):
+            continue
         if min(inside) > max(outside):
             most = max(outside)
             text = f"where {name} is {min(inside):.3g} or more, not where it is {most:.3g} or less"
             return Condition(text, lambda d, n, m=measure, b=most: m(d, n) > b)  # type: ignore[misc]
         if max(inside) < min(outside):
-            least = min(outside)
-            text = f"where {name} is {max(inside):.3g} or less, not where it is {least:.3g} or more"
-            return Condition(text, lambda d, n, m=measure, b=least: m(d, n) < b)  # type: ignore[misc]
+            lowest = min(outside)
+            text = (
+                f"where {name} is {max(inside):.3g} or less, not where it is {lowest:.3g} or more"
+            )
+            return Condition(text, lambda d, n, m=measure, b=lowest: m(d, n) < b)  # type: ignore[misc]
     return None
 
 

@@ -123,6 +123,46 @@ def _decay(line: Assignment, *, last: bool = False, of_l2: bool = False) -> Chan
     return change
 
 
+def _decayed_average(*, is_corrected: bool) -> Change:
+    """Return a change that adds weight decay to the average of gradients where a step reads it.
+
+    Args:
+        is_corrected: whether the average is corrected for its bias before.
+    """
+
+    def change(program: Program) -> Program | None:
+        averages = {line.symbol for line in program.lines if _is_average(line)}
+        if _decay_line(program) is None:
+            return None
+
+        def change_part(part: Expression) -> Expression | None:
+            average = part.parts[0] if is_corrected and part.operator == "/" else part
+            is_whole = not is_corrected or (average != part and _is_correction(part.parts[1]))
+            if average.operator != "name" or average.text not in averages or not is_whole:
+                return None
+            return total(part, product(DECAY, PARAMETER))
+
+        rest = program.lines[1:]
+        lines = tuple(
+            replace(line, value=line.value.mapped(change_part)) if line.symbol == "θ" else line
+            for line in rest
+        )
+        return replace(program, lines=lines) if lines != rest else None
+
+    return change
+
+
+def _is_average(line: Assignment) -> bool:
+    """Return whether a line is s ← b·s + (1 − b)·g."""
+    value = line.value
+    return (
+        value.operator == "+"
+        and value.parts[0].operator == value.parts[1].operator == "·"
+        and value.parts[0].parts[1] == name(line.symbol)
+        and value.parts[1].parts[1] == GRADIENT
+    )
+
+
 def _averaged(program: Program) -> Program:
     """Add (1 − momentum)·X to the velocity in place of X."""
 
@@ -265,6 +305,18 @@ CONVENTIONS: Sequence[Convention] = (
         "weight decay",
         "shrinks the weights by weight_decay, not by lr·weight_decay",
         _decay(_UNSCALED),
+    ),
+    Convention(
+        "weight decay",
+        "adds weight_decay·θ to the average of gradients, not to the gradient",
+        _decayed_average(is_corrected=False),
+        is_kind_of_decay=True,
+    ),
+    Convention(
+        "weight decay",
+        "adds weight_decay·θ to the corrected average of gradients, not to the gradient",
+        _decayed_average(is_corrected=True),
+        is_kind_of_decay=True,
     ),
     Convention(
         "weight decay",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations, permutations
 
-import numpy as np
-from numpy.typing import NDArray
-
+from optrial.certifying.changes import EPS, Edit
+from optrial.certifying.omissions import of_line, omissions
 from optrial.replay.equations import (
     NORMS,
     Assignment,
@@ -20,29 +18,10 @@ from optrial.replay.equations import (
     number,
 )
 
-__all__ = ["Edit", "NumberPlace", "exchanged", "fitted", "number_places", "single_edits"]
+__all__ = ["exchanged", "single_edits"]
 
 _FACTORS = 2.0, 0.5, -1.0
 _MOST_COEFFICIENTS = 3
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A program that differs from a rule's in one place.
-
-    Attributes:
-        program: the changed program.
-        description: what was changed, as a clause: "t − 1 stands in place of t".
-        before: the line that was changed, as the rule has it; empty if several were.
-        after: the same line in the changed program; empty if it was left out.
-        symbols: symbols of the changed place.
-    """
-
-    program: Program
-    description: str
-    before: str = ""
-    after: str = ""
-    symbols: frozenset[str] = frozenset()
 
 
 def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
@@ -55,8 +34,7 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
     yield from _exchanges(program, hyperparameters)
     yield from _coefficients_exchanged(program)
     yield from _shifts_of_time(program)
-    yield from _lines_left_out(program)
-    yield from _terms_left_out(program)
+    yield from omissions(program)
     yield from _lines_rewritten(program, hyperparameters)
     for index, line in enumerate(program.lines):
         for value, description, symbols in _changed_values(line, program, hyperparameters):
@@ -73,6 +51,7 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
     yield from _bounds_changed(program)
     yield from _starts_changed(program)
     yield from _lines_moved(program)
+    yield from _parts_repeated(program)
 
 
 def exchanged(program: Program, one: str, other: str) -> Program:
@@ -174,31 +153,30 @@ def _other_times() -> list[tuple[str, Expression]]:
     ]
 
 
-def _lines_left_out(program: Program) -> Iterator[Edit]:
+def _parts_repeated(program: Program) -> Iterator[Edit]:
+    """Put a symbol, or another part of the line, in place of a part."""
+    assigned = [line.symbol for line in program.lines if line.symbol != "θ"]
+    symbols = [name(symbol) for symbol in dict.fromkeys(["g", *assigned])]
     for index, line in enumerate(program.lines):
-        yield Edit(
-            program.with_line(index, None),
-            f"`{line}` is left out",
-            str(line),
-            symbols=frozenset(line.value.names() | {line.symbol}),
-        )
+        places = list(line.value.places())
+        compound = [part for _, part in places if part.parts]
+        for path, part in places:
+            for new in dict.fromkeys([*(symbols if part.parts else ()), *compound]):
+                if new == part or _holds(new, part) or part.operator == "number":
+                    continue
+                changed = replace(line, value=line.value.with_part(path, new))
+                yield Edit(
+                    program.with_line(index, changed),
+                    f"{new} stands in place of {part}",
+                    str(line),
+                    str(changed),
+                    frozenset(part.names() ^ new.names()),
+                )
 
 
-def _terms_left_out(program: Program) -> Iterator[Edit]:
-    """Leave out a term."""
-    for index, line in enumerate(program.lines):
-        for path, part in line.value.places():
-            if part.operator not in ("+", "−") or part.parts[1].operator == "number":
-                continue
-            left, right = part.parts
-            changed = replace(line, value=line.value.with_part(path, left))
-            yield Edit(
-                program.with_line(index, changed),
-                f"the term {right} is left out",
-                str(line),
-                str(changed),
-                frozenset(right.names()),
-            )
+def _holds(whole: Expression, part: Expression) -> bool:
+    """Return whether a compound part occurs in an expression."""
+    return bool(part.parts) and any(inner == part for _, inner in whole.places())
 
 
 def _bounds_changed(program: Program) -> Iterator[Edit]:
@@ -251,6 +229,10 @@ def _lines_rewritten(program: Program, hyperparameters: Sequence[str]) -> Iterat
             )
         for old in sorted(line.value.names()):
             others = [(symbol, name(symbol)) for symbol in hyperparameters if symbol != old]
+            if old == "g":
+                kept = [line.symbol for line in program.lines if line.symbol not in ("θ", "g")]
+                less = [Expression("−", parts=(name("g"), name(symbol))) for symbol in kept]
+                others += [(str(each), each) for each in less]
             for text, new in (*others, *_of_name(name(old))):
                 changed = replace(line, value=line.value.mapped(_renaming(old, new)))
                 yield Edit(
@@ -274,11 +256,11 @@ def _lines_moved(program: Program) -> Iterator[Edit]:
             if place != index:
                 moved = replace(program, lines=(*rest[:place], line, *rest[place:]))
                 where = f"before `{rest[place]}`" if place < len(rest) else "last"
-                yield Edit(moved, f"`{line}` comes {where}", symbols=frozenset(line.value.names()))
+                yield Edit(moved, f"`{line}` comes {where}", symbols=of_line(line))
         for place in range(len(lines) + 1):
             twice = replace(program, lines=(*lines[:place], line, *lines[place:]))
             text = f"`{line}` is carried out twice"
-            yield Edit(twice, text, symbols=frozenset(line.value.names()))
+            yield Edit(twice, text, symbols=of_line(line))
 
 
 def _other_counts(program: Program, index: int) -> Iterator[Edit]:
@@ -338,6 +320,13 @@ def _changed_parts(part: Expression, symbols: Sequence[str]) -> Iterator[tuple[E
             yield square, f"{square} stands in place of {part}"
         sign = {"|": "|·|", "‖": "the norm", "neg": "−", "^": "the power"}.get(operator, operator)
         yield part.parts[0], f"{sign} is left out of {part}"
+        if operator == "√":
+            third = Expression("/", parts=(number(1), number(3)))
+            cube = Expression("^", parts=(part.parts[0], third))
+            yield cube, f"{cube} stands in place of {part}"
+        if operator == "√" and part.parts[0].operator == "+" and part.parts[0].parts[1] == EPS:
+            outside = Expression("+", parts=(replace(part, parts=part.parts[0].parts[:1]), EPS))
+            yield outside, f"{outside} stands in place of {part}"
     yield Expression("neg", parts=(part,)), f"the sign of {part} is reversed"
 
 
@@ -368,6 +357,8 @@ def _instead_of_pair(part: Expression) -> Iterator[tuple[Expression, str]]:
     if operator == "/":
         yield Expression("/", parts=(number(1), right)), f"the factor {left} is left out"
         yield Expression("/", parts=(right, left)), "dividend and divisor are exchanged"
+    elif operator == "−":
+        yield right, f"{right} stands in place of {left} − {right}"
     else:
         yield right, f"{role} {left} is left out"
     if operator == "@":
@@ -375,9 +366,13 @@ def _instead_of_pair(part: Expression) -> Iterator[tuple[Expression, str]]:
         return
     other = _OTHERS[operator]
     yield Expression(other, parts=part.parts), f"{other} stands in place of {operator}"
+    if operator == "+" and left.operator == "√" and right == EPS:
+        inside = Expression("√", parts=(Expression("+", parts=(left.parts[0], EPS)),))
+        yield inside, f"{inside} stands in place of {part}"
     if operator in ("max", "min"):
         yield Expression("+", parts=part.parts), f"a sum stands in place of {operator}"
-    if operator in ("·", "/"):
+    is_square = right.operator == "^" and right.parts[1] == number(2)
+    if operator in ("·", "/") and not is_square:  # whose root is a magnitude
         root = Expression("√", parts=(right,))
         yield Expression(operator, parts=(left, root)), f"√ is taken of {right}"
 
@@ -412,103 +407,3 @@ def _other_numbers(value: float) -> list[float]:
     candidates += [10 * value, value / 10]  # another place of the decimal point
     digits = [round(value, places) for places in range(4)]
     return [other for other in dict.fromkeys([*candidates, *digits]) if other != value]
-
-
-@dataclass(frozen=True)
-class NumberPlace:
-    """A number of a program, or a factor of 1 on the right side of a line.
-
-    Attributes:
-        value: the number.
-        edit: number -> the program with this number.
-    """
-
-    value: float
-    edit: Callable[[float], Edit]
-
-
-def number_places(program: Program) -> Iterator[NumberPlace]:
-    """Yield the places at which a program may have another number."""
-    for index, line in enumerate(program.lines):
-        for path, part in line.value.places():
-            if part.operator == "number":
-                yield NumberPlace(float(part.text), _with_number(program, index, path, part.text))
-        yield NumberPlace(1.0, _scaled(program, index))
-        if line.value.operator == "+" and line.value.parts[0] == name(line.symbol):
-            yield NumberPlace(0.875, _averaged(program, index))  # near those in use, and none
-
-
-def _with_number(
-    program: Program, index: int, path: tuple[int, ...], before: str
-) -> Callable[[float], Edit]:
-    line = program.lines[index]
-
-    def edit(value: float) -> Edit:
-        new = Expression("number", repr(value))
-        changed = replace(line, value=line.value.with_part(path, new))
-        text = f"{value:.6g} stands in place of {before}"
-        return Edit(program.with_line(index, changed), text, str(line), str(changed))
-
-    return edit
-
-
-def _averaged(program: Program, index: int) -> Callable[[float], Edit]:
-    """Return the edit that makes an average, with a decay rate, of a sum over all steps."""
-    line = program.lines[index]
-    kept, added = line.value.parts
-
-    def edit(value: float) -> Edit:
-        shares = Expression("number", repr(value)), Expression("number", repr(1 - value))
-        parts = tuple(
-            Expression("·", parts=(share, part))
-            for share, part in zip(shares, (kept, added), strict=True)
-        )
-        changed = replace(line, value=Expression("+", parts=parts))
-        text = f"an average with decay rate {value:.6g} stands in place of the sum {line.symbol}"
-        return Edit(program.with_line(index, changed), text, str(line), "")
-
-    return edit
-
-
-def _scaled(program: Program, index: int) -> Callable[[float], Edit]:
-    line = program.lines[index]
-
-    def edit(value: float) -> Edit:
-        if line.symbol == "θ" and line.value.operator in ("−", "+"):
-            base, change = line.value.parts
-            scaled = Expression("·", parts=(Expression("number", repr(value)), change))
-            new, what = Expression(line.value.operator, parts=(base, scaled)), "the step"
-        else:
-            new = Expression("·", parts=(Expression("number", repr(value)), line.value))
-            what = line.symbol
-        changed = replace(line, value=new)
-        text = f"{what} is {value:.6g} times as large"
-        return Edit(program.with_line(index, changed), text, str(line), str(changed))
-
-    return edit
-
-
-def fitted(miss: Callable[[float], NDArray[np.float64]], start: float) -> float | None:
-    """Return the number, to six digits, at which `miss` is 0, by Gauss-Newton steps; None without.
-
-    Slopes are those of secants. Several weights together have one solution where each alone has
-    more, as those of a polynomial of high degree.
-
-    Args:
-        miss: number -> signed distances of weights, (n,).
-        start: a number near the solution.
-    """
-    one, other, most = start, start * (1 + 1e-5) + 1e-6, abs(start) / 5 + 1
-    at_one, at_other = miss(one), miss(other)
-    for _ in range(12):
-        with np.errstate(all="ignore"):
-            slope = (at_other - at_one) / (other - one)
-            change = float(-(slope @ at_other) / np.square(slope).sum())
-        if not math.isfinite(change):
-            return None
-        one, other, at_one = other, other + max(-most, min(most, change)), at_other
-        if other == one:
-            break
-        at_other = miss(other)
-    rounded = float(f"{other:.6g}")
-    return rounded if rounded != start else None

@@ -22,7 +22,7 @@ from optrial.replay.draws import Draw, perturbed
 from optrial.replay.reference import Clock
 from optrial.replay.target import Path, Target, float64_scalars, no_rounding, train
 
-__all__ = ["Explanation", "TrainingError", "can_train", "explain"]
+__all__ = ["Explanation", "TrainingError", "can_train", "disproved", "explain"]
 
 Context = Callable[[], AbstractContextManager[None]]
 
@@ -36,12 +36,16 @@ class Explanation:
         contexts: contexts in which the target is trained, so that it does not round.
         predict: draw -> the weights after each step.
         knows_decay: whether it predicts steps with weight decay.
+        is_complete: whether it predicts all steps.
+        is_joint: whether the steps of a tensor depend on all gradients.
     """
 
     reasons: tuple[Reason, ...]
     contexts: tuple[Context, ...]
     predict: Callable[[Draw], Path]
     knows_decay: bool = True
+    is_complete: bool = True
+    is_joint: bool = False
 
     def case(self, target: Target, binding: Binding, draw: Draw) -> Case:
         """Return a training of the target beside the weights that are predicted."""
@@ -135,6 +139,24 @@ def _is_rounding(case: Case, reference: Callable[[Draw], Path]) -> bool:
         if response is None or response.step > departure.step:
             return False
     return True
+
+
+def disproved(
+    target: Target, binding: Binding, explanation: Explanation, draws: Sequence[Draw]
+) -> list[Draw]:
+    """Return the draws that an explanation does not predict, which others have found.
+
+    An optimizer that raises an error in one of them tells nothing.
+    """
+    found = []
+    for draw in draws:
+        try:
+            case = explanation.case(target, binding, draw)
+        except USER_CODE_ERRORS:
+            continue
+        if case.departing() and not _is_rounding(case, explanation.predict):
+            found.append(draw)
+    return found
 
 
 def _departing_count(cases: Sequence[Case]) -> int:
@@ -268,12 +290,14 @@ def _in_stages(
             changes[kind] = _with_kind(found, core, kind) if len(binding.decays) > 1 else found
     missing = [i for kind in changes if kind not in unknown for i in of(kind, is_missing=True)]
     search = Search(binding, items)
+    is_complete = not unknown
     for count in (NOTHING, group_count()):
         if all(
             search.predicts(count.after(changes[_kind(item.case.draw)]), item) for item in missing
         ):
             break
     else:
+        is_complete = False
         count = _unknown(
             NOTHING,
             "step count",
@@ -281,7 +305,8 @@ def _in_stages(
             "takes different steps from the rule after a step in which a parameter had no gradient",
         )
     whole = {kind: count.after(change) for kind, change in changes.items()}
-    return replace(_explanation(search, reference, _by_kind(whole)), knows_decay=not unknown)
+    explanation = _explanation(search, reference, _by_kind(whole))
+    return replace(explanation, knows_decay=not unknown, is_complete=is_complete)
 
 
 def _undecayed(items: Sequence[Item]) -> list[Draw]:
@@ -359,4 +384,5 @@ def _explanation(
     )
     if condition is not None:
         reasons = dict.fromkeys((n, k, f"{text}, {condition.text}") for n, k, text in reasons)
-    return Explanation(tuple(reasons), (), predict)
+    is_joint = any(hypothesis_of(item.case.draw).supply is not None for item in items)
+    return Explanation(tuple(reasons), (), predict, is_joint=is_joint)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.certifying.changes import Change
+from optrial.certifying.changes import Change, Edit
 from optrial.certifying.conditions import (
     Condition,
     Item,
@@ -18,12 +19,14 @@ from optrial.certifying.conditions import (
     first_step,
 )
 from optrial.certifying.conventions import CONVENTIONS
-from optrial.certifying.edits import Edit, NumberPlace, fitted, number_places, single_edits
+from optrial.certifying.edits import single_edits
 from optrial.certifying.findings import Kind
+from optrial.certifying.fitting import NumberPlace, fitted, number_places
+from optrial.certifying.modifications import CLIPS
 from optrial.certifying.slips import capped, constant, slips
 from optrial.replay.binding import Binding
 from optrial.replay.comparison import SAME, departures, scale_of
-from optrial.replay.draws import Draw
+from optrial.replay.draws import Draw, clipped_together
 from optrial.replay.equations import DECAY_LINES, Moment, Program, program_of
 from optrial.replay.reference import CLOCKS, Clock, moments_of, own_steps, replay
 from optrial.replay.target import Path
@@ -48,6 +51,8 @@ _MOST_EDITS = 60
 """Number of edits that are tried together with each convention, the likelier first."""
 _PROBES = 3
 _EXPLODED = 1e15
+_VANISHING = 1e-9
+"""Share of a hyperparameter below which a fitted number is 0 but for rounding."""
 _LATEST = 150
 """Last step at which a change that is made later is looked for: each try replays all steps."""
 
@@ -60,6 +65,7 @@ class Hypothesis:
         reasons: the changes.
         change: returns the changed program; None where it does not apply.
         clock: the step numbers.
+        supply: returns the training with the gradients that the rule gets; None for those given.
         still: whether the tensor does not move.
         since: first step at which the changed program counts.
     """
@@ -67,6 +73,7 @@ class Hypothesis:
     reasons: tuple[Reason, ...] = ()
     change: Callable[[Program], Program | None] | None = None
     clock: Clock = own_steps
+    supply: Callable[[Draw], Draw] | None = None
     still: bool = False
     since: int = 1
 
@@ -83,6 +90,7 @@ class Hypothesis:
             (*base.reasons, *self.reasons),
             change if is_changed else None,
             clock,
+            self.supply or base.supply,
             still=self.still,
             since=max(self.since, base.since),
         )
@@ -110,6 +118,7 @@ class Search:
         self._draws = {id(item.case.draw): item.case.draw for item in items}
         self._scales: dict[tuple[int, str], float] = {}
         self._moments: dict[tuple[int, str, Clock], list[Moment]] = {}  # of the draws of items
+        self._replays: dict[Hashable, Path] = {}  # likewise
         kinds = ("l2", "decoupled")
         self.programs: dict[str, Program | None] = {k: program_of(self.rule, k) for k in kinds}
         apart = [item for item in items if not self._is_expected(item)]
@@ -182,7 +191,7 @@ class Search:
             for program in map(self.programs.get, self._kinds)
         )
         texts = (program and (program.lines, *program.starts.items()) for program in programs)
-        return hypothesis.still, hypothesis.clock, *texts
+        return hypothesis.still, hypothesis.clock, hypothesis.supply, *texts
 
     def _telling(self, items: Sequence[Item]) -> list[Item]:
         return [item for item in items if item.case.draw.start[item.label].numel()]
@@ -232,6 +241,10 @@ class Search:
         yield Hypothesis((("step count", Kind.FAULT, shared),), clock=CLOCKS["shared"])
         skipped = "does not count steps in which the gradient is 0"
         yield Hypothesis((("step count", Kind.FAULT, skipped),), clock=CLOCKS["nonzero"])
+        for bound in CLIPS:
+            clipped = f"scales the gradients of all tensors together to a norm of at most {bound:g}"
+            reason = "clipping", Kind.FAULT, clipped
+            yield Hypothesis((reason,), supply=partial(clipped_together, most=bound))
         if (program := self.programs["l2"]) is not None:
             for slip in slips(program, self.numbers):
                 yield Hypothesis(((slip.name, slip.kind, slip.sentence),), slip.change)
@@ -251,7 +264,10 @@ class Search:
                 yield Hypothesis((reason,), constant(name, value))
 
     def _caps(self) -> Iterator[Hypothesis]:
-        """Yield bounds on step numbers, and on hyperparameters, fitted to the first step apart."""
+        """Yield bounds on step numbers, and numbers in place of hyperparameters or as bounds.
+
+        The numbers are fitted to the first tensor.
+        """
         miss = self._miss()
         if miss is None:
             return
@@ -260,21 +276,24 @@ class Search:
         if "t" in program.names() and last > 1:
             bound = capped("t", last, is_upper=True)
             yield Hypothesis(((bound.name, bound.kind, bound.sentence),), bound.change)
-        for name in program.names() & {*self.numbers, "weight_decay"}:
-            inside, outside = (
-                [item.case.draw.setting.numbers()[name] for item in items]
-                for items in (self.departing, self._telling(self.conforming))
-            )
-            if not outside or (min(outside) <= max(inside) and min(inside) <= max(outside)):
+        given = self.departing[0].case.draw.setting.numbers()
+        names = program.names() & ({*self.numbers, "weight_decay"} - self.binding.fixed.keys())
+        settings = [i.case.draw.setting.numbers() for i in (*self.departing, *self.conforming)]
+        for name in sorted(names):
+            if len({setting[name] for setting in settings}) == 1:
                 continue
-            is_upper = min(inside) > max(outside)
-            start = max(outside) if is_upper else min(outside)
             for within, where in ((_everywhere, ""), (_beside_decay, ", but not in weight decay")):
-                value = fitted(_constant(name, program, within, distances), start)
-                if value is not None:
-                    bound = capped(name, value, is_upper=is_upper)
-                    reason = bound.name, bound.kind, f"{bound.sentence}{where}"
-                    yield Hypothesis((reason,), within(bound.change))
+                value = fitted(_constant(name, program, within, distances), given[name])
+                if value is None or abs(value) < _VANISHING * abs(given[name]):
+                    continue
+                bound = capped(name, value, is_upper=value < given[name])
+                text = f"computes with {name} = {value:g}, whatever {name} is"
+                for sentence, change in (
+                    (text, constant(name, value)),
+                    (bound.sentence, bound.change),
+                ):
+                    reason = bound.name, bound.kind, f"{sentence}{where}"
+                    yield Hypothesis((reason,), within(change))
 
     def _program(self) -> Program | None:
         """Return the program of the first departing tensor, with the known changes."""
@@ -285,8 +304,9 @@ class Search:
 
     def _edits(self) -> Iterator[Hypothesis]:
         if (program := self._program()) is not None:
+            own = (*self.rule.defaults, *(["weight_decay"] if self.binding.decays else ()))
             known = program.names() - self.binding.fixed.keys()
-            names = [h for h in (*self.rule.defaults, "weight_decay") if h in known]
+            names = [h for h in own if h in known]
             for edit in single_edits(program, names):
                 yield _of_edit(program, edit)
 
@@ -300,7 +320,9 @@ class Search:
         if miss is None:
             return
         program, distances = miss
-        for place in number_places(program):
+        given = self.departing[0].case.draw.setting.numbers()
+        own = {n: value for n, value in given.items() if n not in self.binding.fixed}
+        for place in number_places(program, own):
             value = fitted(_composed(distances, place), place.value)
             if value is not None:
                 yield _of_edit(program, place.edit(value))
@@ -345,13 +367,25 @@ class Search:
         if hypothesis.still:
             return itertools.repeat(start)
         if hypothesis.change is None or program is None:
-            path = replay(self.rule, draw, clock=hypothesis.clock)
-            return (weights[label].numpy() for weights in path)
+            return (weights[label].numpy() for weights in self._replayed(hypothesis, draw))
+        if hypothesis.supply is not None:
+            draw = hypothesis.supply(draw)
         changed = hypothesis.change(program) or program
         moments = self._moments_of(draw, label, hypothesis.clock)
         if hypothesis.since > 1:
             return program.path(start, moments, later=changed, since=hypothesis.since)
         return changed.path(start, moments)
+
+    def _replayed(self, hypothesis: Hypothesis, draw: Draw) -> Path:
+        """Return the weights that the rule itself gives, with the clock and the gradients."""
+        key = id(draw), hypothesis.clock, hypothesis.supply
+        if key not in self._replays:
+            given = hypothesis.supply(draw) if hypothesis.supply else draw
+            path = replay(self.rule, given, clock=hypothesis.clock)
+            if id(draw) not in self._draws:
+                return path
+            self._replays[key] = path
+        return self._replays[key]
 
     def _moments_of(self, draw: Draw, label: str, clock: Clock) -> list[Moment]:
         if id(draw) not in self._draws:
@@ -462,11 +496,13 @@ def follows(path: Iterator[NDArray[np.float64]], actual: Path, label: str, scale
 
 
 def tells(item: Item) -> bool:
-    """Return whether weights are finite where they depart: NaN has too many causes."""
+    """Return whether a weight is finite where it departs: NaN has too many causes."""
     case, label = item
     found = departures(case.draw, case.actual, case.expected).get(label)
     step = found.step if found else 1
-    return not np.all(_has_exploded(case.actual[step - 1][label].numpy()))
+    actual, expected = (path[step - 1][label].numpy() for path in (case.actual, case.expected))
+    is_apart = actual != expected if found else np.ones_like(actual, bool)
+    return bool(np.any(is_apart & ~_has_exploded(actual)))
 
 
 def _has_exploded(values: NDArray[np.float64]) -> NDArray[np.bool_]:

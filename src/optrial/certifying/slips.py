@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -9,7 +10,6 @@ from optrial.certifying.changes import (
     DECAY,
     EPS,
     GRADIENT,
-    LR,
     MOMENTUM,
     ONE,
     PARAMETER,
@@ -26,6 +26,7 @@ from optrial.certifying.changes import (
     total,
 )
 from optrial.certifying.findings import Kind
+from optrial.certifying.modifications import clippings, modifications
 from optrial.replay.equations import (
     Assignment,
     Condition,
@@ -44,6 +45,14 @@ def _correction_outside(inner: Expression) -> Expression | None:
         return None
     average, correction = inner.parts
     return total(quotient(root(average), correction), EPS)
+
+
+def _root_of_correction(inner: Expression) -> Expression | None:
+    """Return v / √c + eps for A = v / c."""
+    if inner.operator != "/":
+        return None
+    average, correction = inner.parts
+    return total(quotient(average, root(correction)), EPS)
 
 
 def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Convention]:
@@ -67,6 +76,11 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
         "bias correction",
         "divides the root of an average by its correction, not by the root of it",
         of_root(_correction_outside),
+    )
+    yield fault(
+        "equations",
+        "takes the root of the correction of an average, not of the average itself",
+        of_root(_root_of_correction),
     )
     for text, factor in (("doubles", 2.0), ("halves", 0.5)):
         yield fault(
@@ -104,13 +118,13 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
         "corrects the average for its bias before the maximum is taken, and the maximum again",
         lambda p: corrected_maximum(p, twice=True),
     )
-    for sentence, line in _clips():
+    for sentence, line in clippings():
         yield fault(
             "clipping",
             sentence,
             lambda p, line=line: replace(p, lines=(line, *p.lines)),  # type: ignore[misc]
         )
-    for topic, sentence, change in _modified(program):
+    for topic, sentence, change in modifications(program):
         yield fault(topic, sentence, change)
     switches = {
         label for line in program.lines for side in line.condition or () for label in side.names()
@@ -126,28 +140,47 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
     yield fault("equations", "does not move coordinates whose gradient is 0", _at_rest)
     yield from _starts(program)
     yield from _kept_otherwise(program)
+    yield from _changed_in_place(program)
+    yield from _averaged_the_wrong_way(program)
     yield fault("equations", "does not scale the step by the shape of the matrix", _without_shape)
     yield fault(
         "momentum", "multiplies the velocity by the scale, not the gradient in it", _scaled_velocity
     )
+    for symbol in _states(program):
+        yield fault(
+            "momentum",
+            "looks a step ahead (Nesterov): "
+            f"`{_value_of(program, symbol)}` stands in place of {symbol}",
+            lambda p, s=symbol: _looking_ahead(p, s),  # type: ignore[misc]
+        )
+        yield fault(
+            "state",
+            f"does not carry {symbol} from step to step: it starts from 0 every time",
+            lambda p, s=symbol: _forgetful(p, s),  # type: ignore[misc]
+        )
+
+
+def _states(program: Program) -> list[str]:
+    """Return the symbols that are read before they get a value in the step, beside θ and g."""
+    read: set[str] = set()
+    states: list[str] = []
     for line in program.lines:
-        if line.symbol in line.value.names() and line.symbol not in ("θ", "g"):
-            yield fault(
-                "momentum",
-                f"looks a step ahead (Nesterov): `{line.value}` stands in place of {line.symbol}",
-                lambda p, s=line.symbol: _looking_ahead(p, s),  # type: ignore[misc]
-            )
-            yield fault(
-                "state",
-                f"does not carry {line.symbol} from step to step: it starts from 0 every time",
-                lambda p, s=line.symbol: _forgetful(p, s),  # type: ignore[misc]
-            )
+        read |= line.value.names()
+        if line.symbol in read - {"θ", "g", *states}:
+            states.append(line.symbol)
+    return states
+
+
+def _value_of(program: Program, symbol: str) -> Expression:
+    return next(line.value for line in program.lines if line.symbol == symbol)
 
 
 def _shares_of_decay(program: Program) -> Iterator[tuple[str, Expression]]:
     """Yield factors that a coefficient of weight decay may get, with their texts."""
     for label in sorted(_RATES & program.names()):
-        yield f"1 − {label}", difference(ONE, name(label))
+        correction = difference(ONE, Expression("^", parts=(name(label), TIME)))
+        for factor in (difference(ONE, name(label)), quotient(ONE, correction)):
+            yield str(factor), factor
     yield "1 / t, t the number of the step", quotient(ONE, TIME)
 
 
@@ -183,114 +216,6 @@ _TOPICS = {
 }
 
 _RATES = {"beta1", "beta2", "beta3", "momentum", "dampening", "rho"}
-
-_CLIPS = 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1000.0
-
-
-def _clips() -> Iterator[tuple[str, Assignment]]:
-    """Yield the usual clippings of a gradient, as sentences and lines."""
-    for bound in _CLIPS:
-        most = Expression("number", repr(bound))
-        clipped = Assignment("g", _between(GRADIENT, most))
-        yield f"clips each coordinate of the gradient at {bound:g}", clipped
-        size = quotient(Expression("‖", parts=(GRADIENT,)), most)
-        scaled = quotient(GRADIENT, Expression("max", parts=(ONE, size)))
-        yield (
-            f"scales the gradient of a tensor to a norm of at most {bound:g}",
-            Assignment("g", scaled),
-        )
-
-
-def _modified(program: Program) -> Iterator[tuple[str, str, Change]]:
-    """Yield modifications that are often added to a rule, as topics, sentences and changes."""
-    mean, size = (Expression(operator, parts=(GRADIENT,)) for operator in ("mean", "‖"))
-    for sentence, value in (
-        ("subtracts the mean from the gradient of a tensor", difference(GRADIENT, mean)),
-        ("divides the gradient of a tensor by its norm", quotient(GRADIENT, _positive(size))),
-    ):
-        line = Assignment("g", value)
-        yield "gradient", sentence, lambda p, line=line: replace(p, lines=(line, *p.lines))  # type: ignore[misc]
-    for topic, sentence, step in (
-        (
-            "direction",
-            "moves only coordinates whose step goes along the gradient (cautious)",
-            lambda step: product(step, _along(step)),
-        ),
-        (
-            "direction",
-            "moves only coordinates whose step goes along the gradient, by more for each that "
-            "does not (cautious)",
-            lambda step: product(
-                step, quotient(_along(step), _positive(Expression("mean", parts=(_along(step),))))
-            ),
-        ),
-        (
-            "clipping",
-            "bounds the step of each coordinate by lr",
-            lambda step: _between(step, LR),
-        ),
-        (
-            "clipping",
-            "scales the step of a tensor to a root mean square of at most lr",
-            lambda step: quotient(
-                step,
-                Expression("max", parts=(ONE, quotient(Expression("rms", parts=(step,)), LR))),
-            ),
-        ),
-        (
-            "learning rate",
-            "scales the step of a tensor to lr times the norm of its weights (trust ratio)",
-            lambda step: product(
-                quotient(step, _positive(Expression("‖", parts=(step,)))),
-                product(LR, Expression("‖", parts=(PARAMETER,))),
-            ),
-        ),
-    ):
-        yield topic, sentence, lambda p, step=step: _with_step(p, step)  # type: ignore[misc]
-    for index, line in enumerate(program.lines):
-        if (rate := _decay_rate(line)) is not None:
-            correction = difference(ONE, Expression("^", parts=(rate, TIME)))
-            corrected = {name(line.symbol): quotient(name(line.symbol), correction)}
-            yield (
-                "bias correction",
-                f"corrects {line.symbol} for its bias, which the rule does not",
-                lambda p, i=index, new=corrected: read_otherwise(p, i, p.lines[i], new),  # type: ignore[misc]
-            )
-
-
-def _positive(part: Expression) -> Expression:
-    """Return a part that is not 0, as a divisor."""
-    return Expression("max", parts=(part, Expression("number", "1e-30")))
-
-
-def _along(step: Expression) -> Expression:
-    """Return 1 where a step has the sign of the gradient, 0 elsewhere."""
-    agreement = Expression("sign", parts=(product(step, GRADIENT),))
-    return Expression("max", parts=(agreement, number(0)))
-
-
-def _between(part: Expression, most: Expression) -> Expression:
-    least = Expression("neg", parts=(most,))
-    return Expression("max", parts=(Expression("min", parts=(part, most)), least))
-
-
-def _with_step(program: Program, new: Callable[[Expression], Expression]) -> Program | None:
-    """Return a program that takes a changed step in its last line, θ ← θ − step."""
-    line = program.lines[-1]
-    if line.symbol != "θ" or line.value.operator != "−" or line.value.parts[0] != PARAMETER:
-        return None
-    changed = replace(line, value=difference(PARAMETER, new(line.value.parts[1])))
-    return replace(program, lines=(*program.lines[:-1], changed))
-
-
-def _decay_rate(line: Assignment) -> Expression | None:
-    """Return b of X ← b·X + (1 − b)·Y; None for other lines."""
-    value = line.value
-    if value.operator != "+" or value.parts[0].operator != "·" or value.parts[1].operator != "·":
-        return None
-    (rate, kept), (share, _) = (part.parts for part in value.parts)
-    is_average = kept == name(line.symbol) and share == difference(ONE, rate)
-    return rate if is_average else None
 
 
 def _switched(program: Program, label: str, new: Expression) -> Program:
@@ -335,7 +260,15 @@ def _starts(program: Program) -> Iterator[Convention]:
     for line in program.lines:
         if line.symbol not in line.value.names() or line.symbol in ("θ", "g"):
             continue
-        for text, value in (("1", ONE), ("eps", EPS)):
+        if line.condition is None:
+            waiting = replace(line, condition=Condition(TIME, ONE))
+            yield Convention(
+                "start",
+                f"leaves out `{line}` in the first step",
+                _with_line(line, waiting),
+                Kind.FAULT,
+            )
+        for text, value in (("1", ONE), ("eps", EPS), ("the weights", PARAMETER)):
             start = {**program.starts, line.symbol: value}
             yield Convention(
                 "start",
@@ -349,10 +282,15 @@ def _starts(program: Program) -> Iterator[Convention]:
             yield Convention(
                 "start",
                 f"starts {line.symbol} at its first value, {first}",
-                lambda p, old=line, new=begun: replace(  # type: ignore[misc]
-                    p, lines=tuple(new if one == old else one for one in p.lines)
-                ),
+                _with_line(line, begun),
             )
+
+
+def _with_line(old: Assignment, new: Assignment) -> Change:
+    """Return a change that puts another line in place of one."""
+    return lambda program: replace(
+        program, lines=tuple(new if line == old else line for line in program.lines)
+    )
 
 
 def _kept_otherwise(program: Program) -> Iterator[Convention]:
@@ -370,6 +308,62 @@ def _kept_otherwise(program: Program) -> Iterator[Convention]:
                 "state",
                 f"keeps {part} as {line.symbol} for the next step, in place of {line.value}",
                 lambda p, kept=kept: replace(p, lines=(*p.lines, kept)),  # type: ignore[misc]
+                Kind.FAULT,
+            )
+
+
+def _changed_in_place(program: Program) -> Iterator[Convention]:
+    """Yield sums of a state symbol that are kept as that symbol where they are only read.
+
+    They may also be averaged in place of the gradient.
+    """
+    states = [line for line in program.lines if line.symbol in line.value.names() - {"θ", "g"}]
+    for index, line in enumerate(program.lines):
+        for state, (path, part) in itertools.product(states, line.value.places()):
+            symbol = state.symbol
+            if line.symbol in ("θ", symbol) or part.operator != "+" or symbol not in part.names():
+                continue
+            kept = (Assignment(symbol, part), _with_part(line, path, name(symbol)))
+            lines = (*program.lines[:index], *kept, *program.lines[index + 1 :])
+            yield Convention(
+                "state",
+                f"changes {symbol} in place: it keeps {part} as {symbol}",
+                _with_rest_of(replace(program, lines=lines)),
+                Kind.FAULT,
+            )
+            averaged = replace(state, value=state.value.mapped(_instead(GRADIENT, part)))
+            yield Convention(
+                "state",
+                f"averages {part} in {symbol}, not {GRADIENT}",
+                _with_line(state, averaged),
+                Kind.FAULT,
+            )
+
+
+def _with_part(line: Assignment, path: tuple[int, ...], part: Expression) -> Assignment:
+    return replace(line, value=line.value.with_part(path, part))
+
+
+def _with_rest_of(changed: Program) -> Change:
+    """Return a change to another program that keeps the line of weight decay."""
+    return lambda program: replace(changed, lines=(program.lines[0], *changed.lines[1:]))
+
+
+def _averaged_the_wrong_way(program: Program) -> Iterator[Convention]:
+    """Yield averages in place of sums whose two shares are exchanged."""
+    for line in program.lines:
+        value = line.value
+        if value.operator != "+" or value.parts[0] != product(MOMENTUM, name(line.symbol)):
+            continue
+        kept = product(difference(ONE, MOMENTUM), name(line.symbol))
+        averaged = replace(line, value=total(kept, product(MOMENTUM, value.parts[1])))
+        begun = replace(averaged, condition=Condition(TIME, ONE), otherwise=value.parts[1])
+        for new in (averaged, begun):
+            yield Convention(
+                "momentum",
+                "averages gradients in the velocity with the shares exchanged: "
+                f"`{averaged}`, where the rule has `{line}`",
+                _with_line(line, new),
                 Kind.FAULT,
             )
 

@@ -61,8 +61,9 @@ class Subject:
 
     @property
     def is_joint(self) -> bool:
-        """True if the rule keeps state for the whole model."""
-        return self.binding.rule.is_joint
+        """True if the steps of a tensor depend on all tensors."""
+        is_known = self.explanation is not None and self.explanation.is_joint
+        return self.binding.rule.is_joint or is_known
 
     @property
     def knows_decay(self) -> bool:
@@ -90,9 +91,17 @@ class Subject:
         """Return drawn arguments of the class."""
         return self.binding.arguments(self.setting(stream, decayed=decayed))
 
-    def draw(self, stream: int, setting: Setting, *, with_missing: bool = False) -> Draw:
-        """Return a drawn training with a setting."""
-        return drawn(setting, self.shapes, self.random(stream), with_missing=with_missing)
+    def draw(
+        self,
+        stream: int,
+        setting: Setting,
+        *,
+        with_missing: bool = False,
+        steps: int | None = None,
+    ) -> Draw:
+        """Return a drawn training with a setting, of a drawn number of steps or the given one."""
+        random = self.random(stream)
+        return drawn(setting, self.shapes, random, with_missing=with_missing, steps=steps)
 
     def tiny(self, stream: int, steps: int = STEPS) -> Tiny:
         """Return a small training with round numbers, which read well in a script."""

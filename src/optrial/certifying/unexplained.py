@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,10 @@ from optrial.certifying.subject import Subject
 from optrial.errors import USER_CODE_ERRORS, all_listed
 from optrial.replay.binding import bindings_of, rules_named
 from optrial.replay.comparison import departures, first_of
-from optrial.replay.draws import drawn, drawn_setting
+from optrial.replay.draws import Draw, drawn, drawn_setting
 from optrial.replay.reference import replay
-from optrial.replay.target import train
-from optrial.rules import RULES
+from optrial.replay.target import Path, train
+from optrial.rules import RULES, Rule
 
 __all__ = ["account_of"]
 
@@ -56,10 +57,11 @@ def account_of(subject: Subject, cases: Sequence[Case]) -> str:
 
 def _other_rule(subject: Subject) -> str:
     """Return the name of a rule whose steps, without weight decay, the optimizer takes."""
-    target, own = subject.target, subject.binding.rule
+    target, own_rule = subject.target, subject.binding.rule
     parameters = target.signature.items()
     arguments = {name: p.default for name, p in parameters if p.default is not p.empty}
-    of_own_class = rules_named(own.torch_optim.class_name) if own.torch_optim else [own]
+    of_torch = own_rule.torch_optim
+    of_own_class = rules_named(of_torch.class_name) if of_torch else [own_rule]
     others = [
         rule
         for rule in RULES.values()
@@ -72,14 +74,26 @@ def _other_rule(subject: Subject) -> str:
         )
         draws = [drawn(each, subject.shapes, random, with_missing=False) for each in settings]
         try:
-            if not any(
-                departures(draw, train(target, binding, draw), replay(rule, draw), _ALIKE)
-                for draw in draws
-            ):
-                return rule.name
+            paths = [(draw, train(target, binding, draw)) for draw in draws]
         except USER_CODE_ERRORS:  # it does not take the values of that rule
             continue
+        if all(_is_alike(rule, draw, path) for draw, path in paths) and not any(
+            all(_is_alike(own, _with_values_of(own, draw), path) for draw, path in paths)
+            for own in of_own_class
+        ):
+            return rule.name
     return ""
+
+
+def _is_alike(rule: Rule, draw: Draw, path: Path) -> bool:
+    return not departures(draw, path, replay(rule, draw), _ALIKE)
+
+
+def _with_values_of(rule: Rule, draw: Draw) -> Draw:
+    """Return a draw with all hyperparameters of a rule, and of those it has, their values."""
+    given = draw.setting.values
+    values = {name: given.get(name, default) for name, default in rule.defaults.items()}
+    return replace(draw, setting=replace(draw.setting, values=values))
 
 
 class _Multiple(NamedTuple):

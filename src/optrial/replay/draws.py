@@ -18,6 +18,7 @@ __all__ = [
     "Draw",
     "Gradients",
     "Setting",
+    "clipped_together",
     "drawn",
     "drawn_setting",
     "perturbed",
@@ -105,6 +106,20 @@ def perturbed(draw: Draw) -> Draw:
 def _nudged(gradient: Tensor, random: Generator) -> Tensor:
     signs = torch.tensor(random.choice([-1.0, 1.0], tuple(gradient.shape)))
     return gradient * (1 + signs * torch.finfo(gradient.dtype).eps)
+
+
+def clipped_together(draw: Draw, most: float) -> Draw:
+    """Return a training whose gradients of one step, as one vector, have a norm of at most `most`.
+
+    Larger ones are scaled to that norm.
+    """
+
+    def clipped(by_name: Gradients) -> Gradients:
+        squares = [float(g.square().sum()) for g in by_name.values() if g is not None]
+        divisor = max(1.0, math.sqrt(sum(squares)) / most)
+        return {name: None if g is None else g / divisor for name, g in by_name.items()}
+
+    return replace(draw, gradients=[clipped(by_name) for by_name in draw.gradients])
 
 
 def tensor_text(label: str, tensor: Tensor) -> str:

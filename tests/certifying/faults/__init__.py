@@ -10,6 +10,8 @@ FAULTS = [*adam.FAULTS, *sgd.FAULTS, *rmsprop.FAULTS, *lion.FAULTS, *muon.FAULTS
 OF_PYTORCH = {
     ("Adafactor", "defaults"),
     ("Adagrad", "groups: initial_accumulator"),
+    ("ASGD", "changing alpha"),
+    ("ASGD", "changing lambd"),
     ("NAdam", "state_dict"),
 }
 """Classes whose unchanged copies have a fault, because PyTorch's have, and the fault."""

@@ -28,6 +28,7 @@ SOURCES = {
     "RAdam": TORCH / "radam.py",
     "Adamax": TORCH / "adamax.py",
     "Adadelta": TORCH / "adadelta.py",
+    "ASGD": TORCH / "asgd.py",
 }
 
 

@@ -187,4 +187,28 @@ FAULTS = [
         "match_rms",
         "ignores match_rms, which stays off",
     ),
+    Fault(
+        "not normalized",
+        "Muon",
+        "ortho_grad.div_(ortho_grad.norm().clamp(min=eps))",
+        "pass",
+        "equations",
+        "`X ← X / max(‖X‖, eps)` is left out",
+    ),
+    Fault(
+        "share of the gradient",
+        "Muon",
+        "buf.lerp_(grad, 1 - momentum)",
+        "buf.mul_(momentum).add_(grad, alpha=momentum)",
+        "equations",
+        "momentum stands in place of 1 − momentum",
+    ),
+    Fault(
+        "shorter side",
+        "Muon",
+        "adjusted_ratio = 0.2 * math.sqrt(max(A, B))",
+        "adjusted_ratio = 0.2 * math.sqrt(min(A, B))",
+        "equations",
+        "min stands in place of max",
+    ),
 ]

@@ -21,8 +21,9 @@ from optrial.replay.target import parameters_of, train
 __all__ = ["ARGUMENT_CHECKS", "other_values"]
 
 
-_EFFECTS = 61, 64, 65
-"""Draws in which a hyperparameter may have an effect."""
+_EFFECTS = 61, 64, 65, 66
+"""Draws in which a hyperparameter may have an effect; in the last, steps that seldom show one."""
+_LONG_STEPS = 130
 _Weights = Mapping[str, torch.Tensor]
 _Effect = tuple[tuple[_Weights, _Weights], tuple[_Weights, _Weights]]
 
@@ -169,7 +170,8 @@ def _effect(subject: Subject, setting: Setting, changed: Setting) -> _Effect | N
     assert subject.reference is not None
     found: _Effect | None = None
     for stream in _EFFECTS:
-        draw = subject.draw(stream, setting)
+        steps = _LONG_STEPS if stream == _EFFECTS[-1] else None
+        draw = subject.draw(stream, setting, steps=steps)
         other = replace(draw, setting=changed)
         expected, wanted = subject.reference(draw)[-1], subject.reference(other)[-1]
         if first_apart(wanted, expected, 1e-9) is None:

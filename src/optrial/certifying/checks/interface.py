@@ -105,7 +105,7 @@ def leaves_gradients_alone(subject: Subject) -> Iterator[Finding]:
     """A step does not change the gradients."""
     tiny, decayed = subject.tiny(2), subject.setting(2)
     every_kind = [replace(decayed, decay=kind) for kind in subject.binding.decays]
-    settings = [*map(subject.binding.arguments, every_kind), subject.arguments(2, decayed=False)]
+    settings = [subject.arguments(2, decayed=False), *map(subject.binding.arguments, every_kind)]
     if "maximize" in subject.target.signature:
         settings.append({**subject.arguments(3, decayed=False), "maximize": True})
     for arguments in settings:
@@ -269,7 +269,8 @@ def keeps_parameters_apart(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "parameters",
             Kind.FAULT,
-            "updates a parameter differently beside another one: state or a step count is shared",
+            "updates a parameter differently beside another one: they share state, a step count or "
+            "another number",
             tensor=tensor_text(label, together[label]),
             reproducer=script.text,
         )
@@ -338,6 +339,8 @@ def zeroes_gradients(subject: Subject) -> Iterator[Finding]:
         parameters = parameters_of(tiny.start)
         optimizer = subject.make(parameters, arguments)
         step_with(optimizer, parameters, tiny.gradients[0])
+        for label, parameter in parameters.items():  # steps may have cleared them
+            parameter.grad = tiny.gradients[0][label].clone()
         before = snapshot(parameters)
         try:
             optimizer.zero_grad(set_to_none=to_none)
