@@ -413,6 +413,14 @@ def test_summary_of_a_table(tmp_path: Path) -> None:
         assert [counted[name][split] for name in ("0", "1")] == list(np.bincount(part.targets))
 
 
+@pytest.mark.parametrize("start", [10**18, 2**63])
+def test_classes_of_many_digits_stay_apart(start: int, tmp_path: Path) -> None:
+    """float64 would take them as one."""
+    labels = [start + number % 3 for number in range(40)]
+    dataset = loaded(tmp_path, FRAME.assign(y=labels).to_csv(index=False))
+    assert [one.name for one in dataset.summary.classes] == [str(start + n) for n in range(3)]
+
+
 @pytest.mark.parametrize(
     ("column", "reason"),
     [

@@ -15,6 +15,7 @@ from pandas.api import types
 from pandas.util import hash_pandas_object
 
 from optrial.data.arguments import GroupedSplit, TableArguments
+from optrial.data.dataset import Array
 from optrial.data.sources.notation import (
     MISSING_WORDS,
     PLAIN_NUMBER,
@@ -98,6 +99,14 @@ def kind_of(column: Cells) -> ColumnKind:
     if hasattr(filled, "cat"):
         filled = filled.astype(filled.cat.categories.dtype)
     return _kind_of_type(filled.dtype) or _kind_of_cells(filled)
+
+
+def numbers_of(column: Cells) -> Array:
+    """Return numbers without missing values: whole ones as int64 or uint64, others as float64."""
+    if not types.is_integer_dtype(column.dtype):
+        return column.to_numpy(np.float64)
+    unsigned = types.is_unsigned_integer_dtype(column.dtype)
+    return column.to_numpy(np.uint64 if unsigned else np.int64)
 
 
 def _kind_of_type(dtype: ExtensionDtype | np.dtype[np.generic]) -> ColumnKind | None:
@@ -252,7 +261,7 @@ def _numbers_rows(name: str, column: Cells) -> str:
     """Return why a column of numbers seems to count or identify the rows; "" if it does not."""
     if column.isna().any() or len(column) < 3:
         return ""
-    values = column.to_numpy(np.float64)
+    values = numbers_of(column)
     ordered = np.sort(values)
     if not np.isfinite(values).all() or (values % 1 != 0).any() or (np.diff(ordered) == 0).any():
         return ""

@@ -13,7 +13,7 @@ import pandas as pd
 from optrial.data.arguments import GroupedSplit, TableArguments, TextTableArguments
 from optrial.data.dataset import Array
 from optrial.data.source import Request, Source
-from optrial.data.sources.columns import assign_roles, kind_of, problem_with_text
+from optrial.data.sources.columns import assign_roles, kind_of, numbers_of, problem_with_text
 from optrial.data.sources.encoding import TableEncoder
 from optrial.data.sources.notation import Cells
 from optrial.data.sources.text_files import read_text_table
@@ -22,7 +22,7 @@ from optrial.errors import DataError, counted
 from optrial.target_kinds import Targets
 
 _ROWS_SHOWN = 5
-_BEYOND_CLASSES = 2.0**63  # the first whole number that int64 cannot hold
+_BEYOND_CLASSES = 2.0**53  # from here on, float64 does not hold every whole number
 
 
 def read_table(request: Request[TextTableArguments]) -> Source:
@@ -112,7 +112,7 @@ def _values(path: Path, column: Cells) -> Array:
 
 
 def _target(path: Path, column: Cells, wanted: Targets) -> Array:
-    """Return values to predict as float64, classes as whole numbers or text."""
+    """Return values to predict as float64, classes as text or as whole numbers, all digits kept."""
     kind, name = kind_of(column), column.name
     if wanted == "values":
         return _values(path, column)
@@ -120,12 +120,12 @@ def _target(path: Path, column: Cells, wanted: Targets) -> Array:
         if problem := problem_with_text(str(name), column):
             raise DataError(f"{path} cannot be used: {problem}")
         return column.astype(str).to_numpy(object)
-    numbers = column.to_numpy(np.float64)
+    numbers = numbers_of(column)
     if kind == "boolean":
         return numbers.astype(np.int64)
     with np.errstate(invalid="ignore"):  # the remainder of an infinite number
-        whole = (numbers % 1 == 0) & (abs(numbers) < _BEYOND_CLASSES)
-    if not whole.all():
+        whole = (numbers % 1 == 0) & (np.abs(numbers) < _BEYOND_CLASSES)
+    if numbers.dtype.kind == "f" and not whole.all():
         if wanted == "classes":
             raise DataError(
                 f"{path}: target '{name}' holds {numbers[~whole][0]:g} in data row "
@@ -138,7 +138,7 @@ def _target(path: Path, column: Cells, wanted: Targets) -> Array:
             f"{path}: target '{name}' holds whole numbers, which may be classes or numbers to "
             "predict; give targets: labels or targets: values"
         )
-    return numbers.astype(np.int64)
+    return numbers.astype(np.int64) if numbers.dtype.kind == "f" else numbers
 
 
 def _groups(path: Path, column: Cells) -> Array:
