@@ -100,6 +100,13 @@ def test_runs_share_buffers_and_what_a_model_computes_once() -> None:
         assert not why_not_stacked(planned.runs, dataset, engines.build)
 
 
+def test_modified_rules_share_a_stack() -> None:
+    model = {"factory": "tests.user_models:plain"}
+    entry = {"rule": "adam", "lr": [1e-3, 1e-2], "modify": ["agc", "lookahead"]}
+    planned, dataset = small_plan(problem={"dataset": MOONS, "model": model}, optimizers=[entry])
+    assert not why_not_stacked(planned.runs, dataset, Engines(dataset, "float32", "cpu").build)
+
+
 @pytest.mark.parametrize("change", ["unfreeze", "replace"])
 def test_a_model_that_changes_its_parameters_while_it_trains_fails(change: str) -> None:
     planned, dataset = plan(model=later(change))

@@ -38,6 +38,18 @@ def test_adam_takes_the_memory_of_its_two_averages_more_than_sgd() -> None:
 
 
 @pytest.mark.slow  # a process that loads PyTorch
+def test_modified_rules_and_groups_have_a_peak() -> None:
+    plan, dataset = small_plan(
+        optimizers=[
+            {"rule": "adam", "modify": ["agc", "lookahead"]},
+            {"rule": "sgd", "groups": [{"match": "1.*", "freeze": True}]},
+        ],
+    )
+    with memory_meter(dataset, "cpu") as measure:
+        assert all(measure("reference", run) >= 0 for run in plan.runs)
+
+
+@pytest.mark.slow  # a process that loads PyTorch
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_data_is_not_counted(precision: str) -> None:
     samples, features = 20_000, 1_000

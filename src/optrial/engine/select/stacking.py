@@ -149,6 +149,7 @@ def _descents(runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
         **{"optimizer": "sgd", "optimizer_kind": "rule", "rule": "sgd", "weight_decay": 0.0},
         **{"schedule": None, "clip_norm": None, "clip_value": None, "loss_limit": None},
         **{"groups": tuple(group for group in runs[0].groups if group.freeze), "as_vectors": ()},
+        "modify": (),
     }
     grid = (
         replace(runs[0], seed=seed, hyperparameters={"lr": rate}, **plain)
