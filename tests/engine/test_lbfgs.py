@@ -14,7 +14,7 @@ from optrial.rules import RULES, apply_all, initialise_all
 from optrial.spec import Status
 from tests.engine.test_groups import MODEL, STEPS, assert_alike, planned, trained
 from tests.rules.network import gradients, relative_error, start
-from tests.small import learner_for, resumed
+from tests.small import MOONS, learner_for, resumed
 from tests.small import train as train_run
 from tests.tolerance import RULE_FLOAT64
 
@@ -166,6 +166,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         LBFGS,
         {"problem": KEYS["problem"] | {"model": MODEL | {"dropout": 0.2}}},
         "lbfgs needs the same function in every step",
+    ),
+    (
+        LBFGS,
+        {"problem": {"dataset": MOONS, "model": {"factory": "tests.user_models:centred"}}},
+        "as by dropout or a buffer in training mode; leave that out",
     ),
     ({"rule": "adam", "modify": [{"name": "grafting", "rule": "lbfgs"}]}, {}, "depends on more"),
 ]

@@ -200,7 +200,7 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         distinct |= dict.fromkeys(_curvature_problems(study, problem) if not wrong else ())
         if not wrong and (entries := _as_one_vector(study)) and (text := varying(problem)):
             reason = f"{entries[0].code} needs the same function in every step, and {text}"
-            text = f"{reason}; set it to 0, or use another rule."
+            text = f"{reason}; leave that out, or use another rule."
             distinct[Problem("problem.model", text)] = None
         distinct |= dict.fromkeys(fault.under("problem") for fault in wrong)
         for small in sizes if not wrong else ():

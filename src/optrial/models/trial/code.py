@@ -90,7 +90,10 @@ def varying(problem: TrialProblem) -> str:
         model = problem.build_model(device)
         with torch.no_grad():
             first, second = (as_real(problem.outputs(model, inputs)) for _ in range(2))
-        return "" if torch.equal(first, second) else f"'{problem.model[0]}' draws, as for dropout"
+        if torch.equal(first, second):
+            return ""
+        name = problem.model[0]
+        return f"'{name}' changes from pass to pass, as by dropout or a buffer in training mode"
 
     return on_any_device(difference, failed=bool)
 
