@@ -995,6 +995,15 @@ def test_narrow_ranges_grow_in_kind(written: dict[str, Any]) -> None:
     assert finding.remedy.runs == 3 * (5 - len(kept))
 
 
+@pytest.mark.parametrize("mean", [0.1, 1970.0])
+def test_data_is_scaled_before_rates_are_searched(mean: float) -> None:
+    """On data that is not on a unit scale, a search finds rates for that scale."""
+    few = scaled(inputs=(mean, 1.0))(fewer_trials("adam", 2)(sound()))
+    remedies = [f.remedy for f in few.audit().findings if f.rule in ("A02", "A05")]
+    assert len(remedies) == 2
+    assert all(bool(remedy.settings) == (mean < 1) for remedy in remedies)
+
+
 def test_settings_of_another_protocol_are_no_hidden_trials() -> None:
     case = hidden(sound())
     longer = replace(case, former=tuple(changed(r, steps=2 * r.steps) for r in case.former))

@@ -22,6 +22,7 @@ DECADES = 3.0  # least width of the learning rates of a search
 LARGE_FEATURES = 10.0  # mean or standard deviation; curvature grows with its square
 LARGE_TARGETS = 100.0
 SMALL_TARGETS = 0.01  # standard deviation
+SCALE_FIRST = "scale the data first (E19), which moves the best rates"
 SCALE_FREE_LOSSES = ("cross_entropy", "focal", "poisson", "mean_output")
 """Losses of targets that need no scaling: labels, counts or none."""
 
@@ -70,7 +71,8 @@ def equal_search(
     largest search there. It has five at least: the best of fewer would often lie at the edge of its
     range (A01). Where the learning rate joins other hyperparameters, enough trials for those remain
     enough for both (A05).
-    If an optimizer has no learning rate, the remedy has no settings.
+    If an optimizer has no learning rate, the remedy has no settings. Data that is not on a unit
+    scale comes first.
 
     Args:
         context: the study.
@@ -83,6 +85,9 @@ def equal_search(
     seeds = int(tune.get("seeds") or TUNING_SEEDS)
     seeds = TUNING_SEEDS if seeds == 1 else seeds  # a choice on one seed is a finding (A13)
     everyone = searched(context, optimizers)
+    searching = {optimizer.problem for optimizer in everyone}
+    if any(unscaled_parts(p.records) for p in context.problems if p.name in searching):
+        return context.remedy(SCALE_FIRST)
     if everyone is not optimizers:
         trials = max(trials, *(len(o.tried) for o in everyone))
     enough = [o for o in everyone if o.tuned and len(o.tried) >= trials_needed(o.tuned)]

@@ -27,6 +27,7 @@ from optrial.analysis.audit.grids import (
     unequal_widths,
 )
 from optrial.analysis.audit.remedies import (
+    SCALE_FIRST,
     added_runs,
     balanced,
     equal_search,
@@ -210,7 +211,7 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     would no longer span as many decades because their steps differ (A07).
     """
     if scaling_remedy(context, problem.records):
-        return context.remedy("scale the data first (E19), which moves the best rates")
+        return context.remedy(SCALE_FIRST)
     at_edge = {edge.optimizer.name for edge in edges}
     settings: dict[str, Any] = {}
     runs = 0
