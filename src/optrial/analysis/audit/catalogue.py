@@ -7,6 +7,7 @@ from itertools import chain
 from types import MappingProxyType, ModuleType
 
 import optrial.analysis.audit.budget as budget_rules
+import optrial.analysis.audit.edges as edge_rules
 import optrial.analysis.audit.halving as halving_rules
 import optrial.analysis.audit.implementation as implementation_rules
 import optrial.analysis.audit.learning as learning_rules
@@ -34,7 +35,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 MODULES = {
-    "A": (tuning_rules, tuning_outcome_rules, halving_rules),
+    "A": (tuning_rules, edge_rules, tuning_outcome_rules, halving_rules),
     "B": (selection_rules,),
     "C": (budget_rules,),
     "D": (replication_rules, significance_rules),
