@@ -23,6 +23,7 @@ from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate
 from optrial.certifying.checks import arguments
 from optrial.certifying.checks.interface import leaves_gradients_alone
 from optrial.certifying.conditions import Case, Item, condition_of
+from optrial.certifying.conventions import CONVENTIONS
 from optrial.certifying.edits import single_edits
 from optrial.certifying.explanation import Explanation, disproved, explain
 from optrial.certifying.fitting import fitted
@@ -162,6 +163,25 @@ def _draws_of(values: Sequence[float]) -> list[Draw]:
 
 def _items_of(values: Sequence[float]) -> list[Item]:
     return [Item(Case(draw, [draw.start], [draw.start]), "w") for draw in _draws_of(values)]
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        ("average", "(m + weight_decay·θ) / (1 − beta1^t)"),
+        ("corrected average", "(m / (1 − beta1^t) + weight_decay·θ)"),
+    ],
+)
+def test_decay_is_added_to_an_average_that_the_step_reads(text: str, step: str) -> None:
+    (convention,) = (c for c in CONVENTIONS if f"to the {text} of gradients" in c.sentence)
+    adam, sgd = (program_of(RULES[name], "l2") for name in ("adam", "sgd"))
+    assert adam is not None
+    assert sgd is not None
+    changed = convention.change(adam)
+    assert changed is not None
+    assert step in str(changed.lines[-1])
+    assert len(changed.lines) == len(adam.lines) - 1
+    assert convention.change(sgd) is None
 
 
 def test_a_bound_that_may_be_chance_is_not_named() -> None:
