@@ -122,8 +122,8 @@ def test_specs_survive_whatever_their_values_are_called(seed: int) -> None:
 def test_facts_survive(facts: RunFacts) -> None:
     text = FactsWriter().text(facts)
     reader = TextReader()
-    assert reader.facts(reader.lines(text)) == facts
-    assert reader.facts(reader.lines(json.dumps(json.loads(text)))) == facts
+    assert reader.facts(*reader.parted(text)) == facts
+    assert reader.facts(*reader.parted(json.dumps(json.loads(text)))) == facts
 
 
 def test_facts_are_decoded_when_they_are_used(

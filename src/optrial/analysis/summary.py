@@ -111,7 +111,7 @@ def missing_values(records: Iterable[Record]) -> list[str]:
     means = [n for n in of_epochs if any(r.metrics.get(n) is not None for r in done)]
     short = "trained for less than an epoch"
     runs: dict[tuple[str, str], list[Record]] = {}
-    for record in done:
+    for record in (r for r in done if r.reason or None in map(r.metrics.get, means)):
         reasons = {name: short for name in means if record.metrics.get(name) is None}
         for metric, reason in {**reasons, **record.not_finite}.items():
             runs.setdefault((reason, metric), []).append(record)

@@ -357,14 +357,14 @@ def _record(
         status=_STATUSES[status],
         step=step,
         reason=sys.intern(reason),
-        facts=RunFacts.deferred(partial(_facts, run_id, reader.lines(facts), reader, errors)),
+        facts=RunFacts.deferred(partial(_facts, run_id, reader, *reader.parted(facts), errors)),
         metrics=metrics,
     )
 
 
-def _facts(run_id: str, lines: Sequence[str], reader: TextReader, errors: Errors) -> RunFacts:
+def _facts(run_id: str, reader: TextReader, first: str, rest: str, errors: Errors) -> RunFacts:
     with errors(), decoding(f"run {run_id}"):
-        return reader.facts(lines)
+        return reader.facts(first, rest)
 
 
 def insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sql
@@ -94,23 +94,34 @@ class DamagedError(Exception):
 
 def checksum(values: Sequence[object]) -> int:
     """Return the CRC-32 of the lengths and bytes of a row's values."""
-    if bytes not in map(type, values):
-        texts = [*map(str, values)]
-        joined = "".join(texts)
-        if joined.isascii():  # lengths in characters are those in bytes
-            lengths = _places(len(texts)) % (*map(len, texts),)
-            return zlib.crc32((lengths + joined).encode())
+    return _of_parts(values) if bytes in map(type, values) else _of_texts(values)
+
+
+def _of_texts(values: Sequence[object]) -> int:
+    texts = [*map(str, values)]
+    joined = "".join(texts)
+    if not joined.isascii():  # lengths in characters are not those in bytes
+        return _of_parts(values)
+    return zlib.crc32(joined.encode(), _of_lengths((*map(len, texts),)))
+
+
+def _of_parts(values: Sequence[object]) -> int:
     parts = [
         value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
         for value in values
     ]
-    lengths = ",".join(map(str, map(len, parts)))
-    return zlib.crc32(b"".join((lengths.encode(), *parts)))
+    return zlib.crc32(b"".join(parts), _of_lengths((*map(len, parts),)))
 
 
-@cache
-def _places(count: int) -> str:
-    return ",".join(["%d"] * count)
+@lru_cache(4096)
+def _of_lengths(lengths: tuple[int, ...]) -> int:
+    """Return the CRC-32 of lengths, the same few of which most rows have."""
+    return zlib.crc32(",".join(map(str, lengths)).encode())
+
+
+_CHECKSUM_OF = {
+    table: _of_parts if bytes in types else _of_texts for table, types in _TYPES.items()
+}
 
 
 def sealed(table: sql.Table, row: Row) -> dict[str, Any]:
@@ -236,6 +247,6 @@ def curve_rows(run_id: str, parts: Mapping[str, Curve]) -> list[dict[str, Any]]:
 
 def check_values(table: sql.Table, values: Sequence[object], stored: object) -> None:
     """Compare the covered columns of a row with their checksum and types; see `check`."""
-    if [*map(type, values)] != _TYPES[table] or stored != checksum(values):
+    if [*map(type, values)] != _TYPES[table] or stored != _CHECKSUM_OF[table](values):
         row = dict(zip(COVERED[table], values, strict=True))
         raise DamagedError(f"{name_of(table, row)} is damaged")

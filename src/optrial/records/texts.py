@@ -112,27 +112,23 @@ class TextReader:
             self._stacks[text] = StackId.parse(text)
         return self._stacks[text]
 
-    def lines(self, text: str) -> tuple[str, ...]:
-        """Return the lines of facts, for `facts` to decode; the last is that of one run."""
-        start, first = self._last_facts
-        if first is None or not text.startswith(start):
+    def parted(self, text: str) -> tuple[str, str]:
+        """Return facts as the line that the runs of a stack share, one object, and the rest."""
+        start, shared = self._last_facts
+        if shared is None or not text.startswith(start):
             line, others_follow, _ = text.partition(_BREAK)
-            first = self._shared(line[1:] if others_follow else line[1:-1])
-            start = line + others_follow
-            self._last_facts = start, first
-        *others, last = text[len(start) :].removesuffix(_END).split(_BREAK)
-        return (first, *map(self._shared, others), last)
+            shared = line[1:] if others_follow else line[1:-1]
+            start, shared = line + others_follow, self._lines.setdefault(shared, shared)
+            self._last_facts = start, shared
+        return shared, text[len(start) :]
 
-    def _shared(self, line: str) -> str:
-        return self._lines.setdefault(line, line)
-
-    def facts(self, lines: Sequence[str]) -> RunFacts:
-        """Return facts.
+    def facts(self, first: str, rest: str) -> RunFacts:
+        """Return the facts of a text that is `parted`.
 
         Raises:
-            ValueError: the lines are no JSON.
+            ValueError: the text is no JSON.
         """
-        first, *shared, last = lines
+        *shared, last = rest.removesuffix(_END).split(_BREAK)
         if first not in self._facts:
             self._facts[first] = RunFacts().with_values(_values_of(first))
         values = _values_of(last)
