@@ -894,6 +894,24 @@ def test_grids_with_unequal_steps_are_searched_rather_than_extended() -> None:
     assert not unequal_widths([decades(ends) for ends in ranges])
 
 
+def test_ranges_are_compared_by_their_ends_and_not_by_what_was_drawn() -> None:
+    ranges = {"sgd": [0.03, 0.3], "adam": [0.00001, 0.001]}
+    case = tried(
+        {"sgd": [0.08, 0.1, 0.12], "adam": [0.000012, 0.0001, 0.00098]},
+        optimizers=[{"rule": name, "lr": {"log": ends}} for name, ends in ranges.items()],
+        tune={"sampler": "random", "trials": 3, "seeds": 3},
+    )
+    findings = {finding.rule: finding for finding in case.audit().findings}
+    assert "A07" not in findings
+    settings = findings["A01"].remedy.settings
+    widened = {
+        **ranges,
+        **{key.split(".")[1]: v["log"] for key, v in settings.items() if "lr" in key},
+    }
+    assert widened != ranges
+    assert not unequal_widths([decades(ends) for ends in widened.values()])
+
+
 @pytest.mark.parametrize(("seeds", "proposed"), [(13, 14), (14, None), (12, None)])
 def test_settings_that_are_added_get_the_seeds_they_need(seeds: int, proposed: int | None) -> None:
     """21 settings need 14 seeds, where 15 need 13; with 12, D02 has been found already."""

@@ -209,6 +209,16 @@ class Context(StudyView):
         written = self.written(optimizer, name)
         return written if isinstance(written, Mapping) and "points" not in written else None
 
+    def rates(self, optimizer: OptimizerRuns, name: str = "lr") -> list[float]:
+        """Return the tried learning rates within the range of the study file, and its ends."""
+        written, tried = self.written(optimizer, name), optimizer.tuned[name]
+        if isinstance(written, Mapping):
+            written = written.get("log") or written.get("lin")
+        elif not self.study.get("tune"):
+            written = None
+        ends = list(map(float, written)) if isinstance(written, list | tuple) else tried
+        return sorted({*ends, *(rate for rate in tried if min(ends) <= rate <= max(ends))})
+
     def seconds(self, runs: int, like: Iterable[Record]) -> float | None:
         """Return about how long `runs` runs take, from what similar ones took."""
         took = [

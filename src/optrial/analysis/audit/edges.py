@@ -168,9 +168,16 @@ def _scores_by_seed(
 
 
 class _Longer(NamedTuple):
-    """An optimizer and the values that its hyperparameters have after an extension."""
+    """An optimizer and the values that its hyperparameters have after an extension.
+
+    Attributes:
+        optimizer: its trials before.
+        rates: learning rates before; none if they are not tuned.
+        changes: values afterwards, of the hyperparameters that get more of them.
+    """
 
     optimizer: OptimizerRuns
+    rates: Sequence[float]
     changes: Mapping[str, Sequence[float] | Mapping[str, Any]]
 
     @property
@@ -198,7 +205,7 @@ class _Longer(NamedTuple):
     @property
     def width(self) -> float:
         """The decades of learning rates; 0 if it is not tuned."""
-        return decades(_ends_of(self.changes.get("lr", self.optimizer.tuned.get("lr", ()))))
+        return decades(_ends_of(self.changes.get("lr", self.rates)))
 
     @property
     def becomes_coarse(self) -> bool:
@@ -248,7 +255,8 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
 def _longer(context: Context, optimizer: OptimizerRuns, edges: Sequence[_Edge]) -> _Longer | None:
     """Return an optimizer with two more values each; None if a rate has no room left."""
     own = {edge.name: edge for edge in edges if edge.optimizer.name == optimizer.name}
-    grown = own or ["lr"] * ("lr" in optimizer.tuned)
+    is_tuned = "lr" in optimizer.tuned
+    grown = own or ["lr"] * is_tuned
     changes: dict[str, Sequence[float] | Mapping[str, Any]] = {}
     for name in grown if context.path(optimizer.name) else ():
         written = context.written(optimizer, name)
@@ -257,7 +265,7 @@ def _longer(context: Context, optimizer: OptimizerRuns, edges: Sequence[_Edge]) 
             return None
         if values != written:
             changes[name] = values
-    return _Longer(optimizer, changes)
+    return _Longer(optimizer, context.rates(optimizer) if is_tuned else (), changes)
 
 
 def _become_unequal(longer: Sequence[_Longer]) -> bool:
@@ -265,8 +273,8 @@ def _become_unequal(longer: Sequence[_Longer]) -> bool:
     before = [len(one.optimizer.tried) for one in longer]
     if len({*before}) == 1 and len({one.trials for one in longer}) > 1:
         return True
-    tuned = [one for one in longer if "lr" in one.optimizer.tuned]
-    widths = [decades(one.optimizer.tuned["lr"]) for one in tuned]
+    tuned = [one for one in longer if one.rates]
+    widths = [decades(one.rates) for one in tuned]
     return not unequal_widths(widths) and unequal_widths([one.width for one in tuned])
 
 

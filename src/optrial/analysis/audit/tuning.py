@@ -213,9 +213,9 @@ def search_spaces(context: Context) -> Iterator[Observation]:
     Fix: give all optimizers ranges of equal width in decades, `{log: [low, high], points: n}`.
     """
     for problem in context.problems:
-        own = {o.name: _written_rates(context, o) for o in problem.optimizers if "lr" in o.tuned}
+        own = {o.name: context.rates(o) for o in problem.optimizers if "lr" in o.tuned}
         rates = own | {
-            _of_group(o, name): _written_rates(context, o, name)
+            _of_group(o, name): context.rates(o, name)
             for o in problem.optimizers
             for name in o.tuned_rates
             if name.endswith(".lr")
@@ -266,17 +266,6 @@ def _equal_ranges(
         settings = {}  # the other tuned hyperparameters decide how many points are possible
     action = f"search {most:.2g} decades of learning rates for every optimizer, on a log scale"
     return context.remedy(action, settings, runs)
-
-
-def _written_rates(context: Context, optimizer: OptimizerRuns, name: str = "lr") -> list[float]:
-    """Return the tried learning rates within the range of the study file, and its ends."""
-    written, tried = context.written(optimizer, name), optimizer.tuned[name]
-    if isinstance(written, Mapping):
-        written = written.get("log") or written.get("lin")
-    elif not context.study.get("tune"):
-        written = None
-    ends = list(map(float, written)) if isinstance(written, list | tuple) else tried
-    return sorted({*ends, *(rate for rate in tried if min(ends) <= rate <= max(ends))})
 
 
 def _is_linear(rates: Sequence[float]) -> bool:
