@@ -74,18 +74,21 @@ def test_the_audit_names_the_scale_and_its_remedy_clears_it(prices: Path) -> Non
 
 
 def test_no_remedy_proposes_an_absurd_rate(prices: Path) -> None:
+    """Before the data is scaled, none proposes any."""
     with trained(prices) as results:
-        findings = results.audit().findings
-    proposed = [rates_in(entry) for entry in findings]
+        findings = {entry.rule: entry for entry in results.audit().findings}
+    assert not any(map(rates_in, findings.values()))
+    assert "E19" in findings["A01"].remedy.action
+    scaling = findings["E19"].remedy.settings
+    assert "problem.dataset.standardize_targets" in scaling
+    with trained(
+        prices, *(f"{key}={json.dumps(value)}" for key, value in scaling.items())
+    ) as results:
+        proposed = [rates_in(entry) for entry in results.audit().findings]
     assert any(proposed)
     for rates in proposed:
         for optimizer, values in rates.items():
-            assert max(values) <= max(MOST_SENSIBLE[optimizer], 1.0)
-    edge = next(entry for entry in findings if entry.rule == "A01")
-    assert "E19" in edge.remedy.action
-    scale = next(entry for entry in findings if entry.rule == "E19")
-    assert "problem.dataset.standardize_targets" in scale.remedy.settings
-    assert not rates_in(edge)
+            assert max(values) <= MOST_SENSIBLE[optimizer]
 
 
 def test_nothing_is_best_where_the_other_side_diverged(
