@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from optrial.certifying.changes import (
     DECAY,
@@ -62,101 +63,99 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
         program: the equations of the rule.
         defaults: hyperparameter -> its default.
     """
+    yield from _in_decay(program)
+    yield _fault("direction", "steps uphill: the sign of the step is reversed", _renamed_gradient)
+    for label, default in defaults.items():
+        if label in program.names():
+            yield from _in_hyperparameter(label, default)
+    yield _fault(
+        "amsgrad",
+        "corrects the average for its bias before the maximum is taken, and the maximum again",
+        partial(corrected_maximum, twice=True),
+    )
+    for sentence, line in clippings():
+        yield _fault("clipping", sentence, partial(_with_first, line=line))
+    for topic, sentence, change in modifications(program):
+        yield _fault(topic, sentence, change)
+    yield from _in_switches(program, defaults)
+    yield _fault("equations", "takes 1 for the sign of 0", lambda p: p.mapped(_positive_sign))
+    yield _fault("equations", "does not move coordinates whose gradient is 0", _at_rest)
+    yield from _starts(program)
+    yield from _kept_otherwise(program)
+    yield from _changed_in_place(program)
+    yield from _averaged_the_wrong_way(program)
+    yield _fault("equations", "does not scale the step by the shape of the matrix", _without_shape)
+    yield _fault(
+        "momentum", "multiplies the velocity by the scale, not the gradient in it", _scaled_velocity
+    )
+    yield from _in_states(program)
 
-    def fault(topic: str, sentence: str, change: Change) -> Convention:
-        return Convention(topic, sentence, change, Kind.FAULT)
 
-    yield fault("weight decay", "ignores weight_decay", constant("weight_decay", 0.0))
-    yield fault(
+def _fault(topic: str, sentence: str, change: Change) -> Convention:
+    return Convention(topic, sentence, change, Kind.FAULT)
+
+
+def _in_decay(program: Program) -> Iterator[Convention]:
+    """Yield other coefficients of weight decay, and other roots of corrected averages."""
+    yield _fault("weight decay", "ignores weight_decay", constant("weight_decay", 0.0))
+    yield _fault(
         "weight decay",
         "reverses the sign of weight_decay",
-        lambda p: _renamed(p, "weight_decay", Expression("neg", parts=(DECAY,))),
+        _instead_of("weight_decay", Expression("neg", parts=(DECAY,))),
     )
-    yield fault(
+    yield _fault(
         "bias correction",
         "divides the root of an average by its correction, not by the root of it",
         of_root(_correction_outside),
     )
-    yield fault(
+    yield _fault(
         "equations",
         "takes the root of the correction of an average, not of the average itself",
         of_root(_root_of_correction),
     )
-    for text, factor in (("doubles", 2.0), ("halves", 0.5)):
-        yield fault(
-            "weight decay",
-            f"{text} weight_decay",
-            lambda p, f=factor: _renamed(p, "weight_decay", product(number(f), DECAY)),  # type: ignore[misc]
-        )
-    for text, share in _shares_of_decay(program):
-        yield fault(
-            "weight decay",
-            f"multiplies weight_decay by {text}",
-            lambda p, f=share: _renamed(p, "weight_decay", product(f, DECAY)),  # type: ignore[misc]
-        )
-    yield fault(
-        "direction",
-        "steps uphill: the sign of the step is reversed",
-        _renamed_gradient,
-    )
-    for label, default in defaults.items():
-        if label in program.names():
-            topic = "learning rate" if label == "lr" else label
-            yield fault(
-                topic, f"ignores {label}, which stays at {default:g}", constant(label, default)
-            )
-            if default != 0:
-                yield fault(topic, f"computes with {label} = 0", constant(label, 0.0))
-            complement = difference(ONE, name(label))
-            yield fault(
-                topic,
-                f"uses 1 − {label} in place of {label}",
-                lambda p, label=label, new=complement: _renamed(p, label, new),  # type: ignore[misc]
-            )
-    yield fault(
-        "amsgrad",
-        "corrects the average for its bias before the maximum is taken, and the maximum again",
-        lambda p: corrected_maximum(p, twice=True),
-    )
-    for sentence, line in clippings():
-        yield fault(
-            "clipping",
-            sentence,
-            lambda p, line=line: replace(p, lines=(line, *p.lines)),  # type: ignore[misc]
-        )
-    for topic, sentence, change in modifications(program):
-        yield fault(topic, sentence, change)
+    for sentence, share in (
+        ("doubles weight_decay", number(2.0)),
+        ("halves weight_decay", number(0.5)),
+        *((f"multiplies weight_decay by {text}", share) for text, share in _shares(program)),
+    ):
+        yield _fault("weight decay", sentence, _instead_of("weight_decay", product(share, DECAY)))
+
+
+def _in_hyperparameter(label: str, default: float) -> Iterator[Convention]:
+    """Yield other values in place of a hyperparameter."""
+    topic = "learning rate" if label == "lr" else label
+    stays = f"ignores {label}, which stays at {default:g}"
+    yield _fault(topic, stays, constant(label, default))
+    if default != 0:
+        yield _fault(topic, f"computes with {label} = 0", constant(label, 0.0))
+    complement = difference(ONE, name(label))
+    yield _fault(topic, f"uses 1 − {label} in place of {label}", _instead_of(label, complement))
+
+
+def _in_switches(program: Program, defaults: Mapping[str, float]) -> Iterator[Convention]:
+    """Yield switches that stay as they are."""
     switches = {
         label for line in program.lines for side in line.condition or () for label in side.names()
     }
     for label in sorted(switches & defaults.keys()):
         for value, text in enumerate(("off", "on")):
-            yield fault(
-                label,
-                f"ignores {label}, which stays {text}",
-                lambda p, label=label, value=value: _switched(p, label, number(value)),  # type: ignore[misc]
-            )
-    yield fault("equations", "takes 1 for the sign of 0", lambda p: p.mapped(_positive_sign))
-    yield fault("equations", "does not move coordinates whose gradient is 0", _at_rest)
-    yield from _starts(program)
-    yield from _kept_otherwise(program)
-    yield from _changed_in_place(program)
-    yield from _averaged_the_wrong_way(program)
-    yield fault("equations", "does not scale the step by the shape of the matrix", _without_shape)
-    yield fault(
-        "momentum", "multiplies the velocity by the scale, not the gradient in it", _scaled_velocity
-    )
+            stays = f"ignores {label}, which stays {text}"
+            yield _fault(label, stays, partial(_switched, label=label, new=number(value)))
+
+
+def _in_states(program: Program) -> Iterator[Convention]:
+    """Yield states that are read a step ahead, or lost."""
     for symbol in _states(program):
-        yield fault(
+        yield _fault(
             "momentum",
             "looks a step ahead (Nesterov): "
             f"`{_value_of(program, symbol)}` stands in place of {symbol}",
-            lambda p, s=symbol: _looking_ahead(p, s),  # type: ignore[misc]
+            partial(_looking_ahead, symbol=symbol),
         )
-        yield fault(
+        yield _fault(
             "state",
             f"does not carry {symbol} from step to step: it starts from 0 every time",
-            lambda p, s=symbol: _forgetful(p, s),  # type: ignore[misc]
+            partial(_forgetful, symbol=symbol),
         )
 
 
@@ -175,7 +174,7 @@ def _value_of(program: Program, symbol: str) -> Expression:
     return next(line.value for line in program.lines if line.symbol == symbol)
 
 
-def _shares_of_decay(program: Program) -> Iterator[tuple[str, Expression]]:
+def _shares(program: Program) -> Iterator[tuple[str, Expression]]:
     """Yield factors that a coefficient of weight decay may get, with their texts."""
     for label in sorted(_RATES & program.names()):
         correction = difference(ONE, Expression("^", parts=(name(label), TIME)))
@@ -196,7 +195,7 @@ def _looking_ahead(program: Program, symbol: str) -> Program | None:
 
 def constant(label: str, value: float) -> Change:
     """Return a change that puts a number in place of a hyperparameter."""
-    return lambda program: _renamed(program, label, Expression("number", repr(float(value))))
+    return _instead_of(label, Expression("number", repr(float(value))))
 
 
 def capped(label: str, value: float, *, is_upper: bool) -> Convention:
@@ -205,7 +204,7 @@ def capped(label: str, value: float, *, is_upper: bool) -> Convention:
     bound = Expression(operator, parts=(name(label), Expression("number", repr(value))))
     topic = _TOPICS.get(label, label)
     sentence = f"{operator}({label}, {value:g}) stands in place of {label}"
-    return Convention(topic, sentence, lambda p: _renamed(p, label, bound), Kind.FAULT)
+    return _fault(topic, sentence, _instead_of(label, bound))
 
 
 _TOPICS = {
@@ -273,7 +272,7 @@ def _starts(program: Program) -> Iterator[Convention]:
             yield Convention(
                 "start",
                 f"starts {line.symbol} at {text}",
-                lambda p, start=start: replace(p, starts=start),  # type: ignore[misc]
+                partial(replace, starts=start),
             )
         parts = line.value.parts
         if line.value.operator == "+" and parts[1].operator == "·" and line.condition is None:
@@ -307,7 +306,7 @@ def _kept_otherwise(program: Program) -> Iterator[Convention]:
             yield Convention(
                 "state",
                 f"keeps {part} as {line.symbol} for the next step, in place of {line.value}",
-                lambda p, kept=kept: replace(p, lines=(*p.lines, kept)),  # type: ignore[misc]
+                partial(_with_last, line=kept),
                 Kind.FAULT,
             )
 
@@ -396,15 +395,22 @@ def _scaled_velocity(program: Program) -> Program | None:
     return None
 
 
-def _renamed(program: Program, label: str, new: Expression) -> Program:
-    return program.mapped(lambda part: new if part == name(label) else None)
+def _instead_of(label: str, new: Expression) -> Change:
+    """Return a change that puts an expression in place of a hyperparameter."""
+    return lambda program: program.mapped(_instead(name(label), new))
+
+
+def _with_first(program: Program, line: Assignment) -> Program:
+    return replace(program, lines=(line, *program.lines))
+
+
+def _with_last(program: Program, line: Assignment) -> Program:
+    return replace(program, lines=(*program.lines, line))
 
 
 def _renamed_gradient(program: Program) -> Program:
-    reverse = Assignment("g", Expression("neg", parts=(GRADIENT,)))
-    return replace(program, lines=(reverse, *program.lines))
+    return _with_first(program, Assignment("g", Expression("neg", parts=(GRADIENT,))))
 
 
 def _forgetful(program: Program, symbol: str) -> Program:
-    reset = Assignment(symbol, number(0))
-    return replace(program, lines=(reset, *program.lines))
+    return _with_first(program, Assignment(symbol, number(0)))
