@@ -104,45 +104,43 @@ def _group(
         for label, parameter in parameters.items()
     ]
     optimizer = subject.target(groups, arguments)
-    expected, same = {}, {}
-    for label in tiny.start:
-        own = {**arguments, **(keys if label == special else {})}
-        expected[label] = _alone(subject, tiny, label, own)
-        same[label] = _alone(subject, tiny, label, arguments)
+    own = {label: {**arguments, **(keys if label == special else {})} for label in tiny.start}
+    expected = {label: _alone(subject, tiny, label, own[label]) for label in tiny.start}
+    same = {label: _alone(subject, tiny, label, arguments) for label in tiny.start}
     for gradients in tiny.gradients:
         step_with(optimizer, parameters, gradients)
     result = first_apart(parameters, expected, EQUAL)
     if result is None:
         return
-    key = next(iter(keys))
+    departing, key = result[0], next(iter(keys))
     problem = (
         f"ignores {name} of a group and uses one value for all"
         if first_apart(parameters, same, EQUAL) is None
         else f"updates a group with values of another one if their {name} differs"
     )
-    is_still = torch.equal(parameters[result[0]], tiny.start[result[0]])
+    is_still = torch.equal(parameters[departing], tiny.start[departing])
     if is_still:
         problem = "does not move the weights of one of two groups"
     script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["b"])
-    script.weights("c", tiny.start[special])
+    script.weights("c", tiny.start[departing])
     text = ", ".join(
         "{" + f'"params": [{label}]' + _entries(keys if label == special else {}) + "}"
         for label in tiny.start
     )
     script.add(f"optimizer = {script.call(f'[{text}]', arguments)}")
-    script.add(f"alone = {script.call('[c]', {**arguments, **keys})}")
+    script.add(f"alone = {script.call('[c]', own[departing])}")
     for gradients in tiny.gradients[:2]:
         for label in tiny.start:
             script.add(
                 f"{label}.grad = torch.tensor({numbers(gradients[label])}, dtype=torch.float64)"
             )
-        script.add(f"c.grad = {special}.grad.clone()", "optimizer.step()", "alone.step()")
-    script.add(f"assert torch.allclose({special}, c, rtol=1e-12, atol=0), ({special}, c)")
+        script.add(f"c.grad = {departing}.grad.clone()", "optimizer.step()", "alone.step()")
+    script.add(f"assert torch.allclose({departing}, c, rtol=1e-12, atol=0), ({departing}, c)")
     yield Finding(
         _STILL if is_still else f"groups: {name}",
         Kind.FAULT,
         problem,
-        tensor=tensor_text(result[0], parameters[result[0]]),
+        tensor=tensor_text(departing, parameters[departing]),
         term=key,
         difference=result[1],
         reproducer=script.text,
