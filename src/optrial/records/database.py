@@ -372,11 +372,12 @@ def sqlite_engine(file: Path, *, create: bool) -> sql.Engine:
         connection.isolation_level = None  # the driver would leave schema changes unprotected
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         if create:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a new file
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file
             connection.execute("PRAGMA journal_mode = WAL")
+        else:  # while runs are trained, the memory is theirs
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
     @sql.event.listens_for(engine, "begin")
     def begin(connection: sql.Connection) -> None:
