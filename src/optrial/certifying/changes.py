@@ -28,6 +28,7 @@ __all__ = [
     "Edit",
     "corrected_maximum",
     "difference",
+    "edit_of_line",
     "of_root",
     "product",
     "quotient",
@@ -82,6 +83,19 @@ class Edit:
     before: str = ""
     after: str = ""
     symbols: frozenset[str] = frozenset()
+
+
+def edit_of_line(
+    program: Program,
+    index: int,
+    value: Expression,
+    description: str,
+    symbols: frozenset[str] = frozenset(),
+) -> Edit:
+    """Return the edit that gives one line another value; see `Edit` for the last arguments."""
+    line = program.lines[index]
+    changed = replace(line, value=value)
+    return Edit(program.with_line(index, changed), description, str(line), str(changed), symbols)
 
 
 def total(left: Expression, right: Expression) -> Expression:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, permutations
 
-from optrial.certifying.changes import EPS, Edit
+from optrial.certifying.changes import EPS, Edit, edit_of_line
 from optrial.certifying.omissions import of_line, omissions
 from optrial.replay.equations import (
     NORMS,
@@ -38,10 +38,7 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
     yield from _lines_rewritten(program, hyperparameters)
     for index, line in enumerate(program.lines):
         for value, description, symbols in _changed_values(line, program, hyperparameters):
-            changed = replace(line, value=value)
-            yield Edit(
-                program.with_line(index, changed), description, str(line), str(changed), symbols
-            )
+            yield edit_of_line(program, index, value, description, symbols)
         if line.times > 1:
             yield from _other_counts(program, index)
         if line.condition is not None:
@@ -89,16 +86,13 @@ def _coefficients_exchanged(program: Program) -> Iterator[Edit]:
         for order in permutations(values):
             if list(order) == values:
                 continue
-            changed = replace(
-                line,
-                value=_sum_of(
-                    (value, term.with_part(path, number(abs(value))))
-                    for value, (_, term), path in zip(order, terms, paths, strict=True)
-                ),
+            changed = _sum_of(
+                (value, term.with_part(path, number(abs(value))))
+                for value, (_, term), path in zip(order, terms, paths, strict=True)
             )
             ordered = ", ".join(f"{value:g}".replace("-", "−") for value in order)
             text = f"the coefficients come in the order {ordered}"
-            yield Edit(program.with_line(index, changed), text, str(line), str(changed))
+            yield edit_of_line(program, index, changed, text)
 
 
 def _terms(expression: Expression, sign: int = 1) -> Iterator[tuple[int, Expression]]:
@@ -164,13 +158,9 @@ def _parts_repeated(program: Program) -> Iterator[Edit]:
             for new in dict.fromkeys([*(symbols if part.parts else ()), *compound]):
                 if new == part or _holds(new, part) or part.operator == "number":
                     continue
-                changed = replace(line, value=line.value.with_part(path, new))
-                yield Edit(
-                    program.with_line(index, changed),
-                    f"{new} stands in place of {part}",
-                    str(line),
-                    str(changed),
-                    frozenset(part.names() ^ new.names()),
+                value, text = line.value.with_part(path, new), f"{new} stands in place of {part}"
+                yield edit_of_line(
+                    program, index, value, text, frozenset(part.names() ^ new.names())
                 )
 
 

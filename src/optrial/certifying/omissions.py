@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from optrial.certifying.changes import Edit
+from optrial.certifying.changes import Edit, edit_of_line
 from optrial.replay.equations import Assignment, Program, number
 
 __all__ = ["of_line", "omissions"]
@@ -46,27 +46,16 @@ def _terms_left_out(program: Program) -> Iterator[Edit]:
             for term, rest in ((right, left), (left, right)):
                 if term.operator == "number" or (rest is right and part.operator == "−"):
                     continue
-                changed = replace(line, value=line.value.with_part(path, rest))
-                yield Edit(
-                    program.with_line(index, changed),
-                    f"the term {term} is left out",
-                    str(line),
-                    str(changed),
-                    frozenset(term.names()),
-                )
+                value, text = line.value.with_part(path, rest), f"the term {term} is left out"
+                yield edit_of_line(program, index, value, text, frozenset(term.names()))
 
 
 def _roots_left_out(program: Program) -> Iterator[Edit]:
     for index, line in enumerate(program.lines):
         for path, part in line.value.places():
             if part.operator == "√":
-                changed = replace(line, value=line.value.with_part(path, part.parts[0]))
-                yield Edit(
-                    program.with_line(index, changed),
-                    f"√ is left out of {part}",
-                    str(line),
-                    str(changed),
-                )
+                value = line.value.with_part(path, part.parts[0])
+                yield edit_of_line(program, index, value, f"√ is left out of {part}")
 
 
 def _factors_left_out(program: Program) -> Iterator[Edit]:
@@ -75,11 +64,5 @@ def _factors_left_out(program: Program) -> Iterator[Edit]:
             if part.operator != "·":
                 continue
             for factor, rest in (part.parts, part.parts[::-1]):
-                changed = replace(line, value=line.value.with_part(path, rest))
-                yield Edit(
-                    program.with_line(index, changed),
-                    f"the factor {factor} is left out",
-                    str(line),
-                    str(changed),
-                    frozenset(factor.names()),
-                )
+                value, text = line.value.with_part(path, rest), f"the factor {factor} is left out"
+                yield edit_of_line(program, index, value, text, frozenset(factor.names()))
