@@ -115,7 +115,7 @@ def _of_parts(values: Sequence[object]) -> int:
 
 @lru_cache(4096)
 def _of_lengths(lengths: tuple[int, ...]) -> int:
-    """Return the CRC-32 of lengths, the same few of which most rows have."""
+    """Return the CRC-32 of lengths; most rows of a table share a few of them."""
     return zlib.crc32(",".join(map(str, lengths)).encode())
 
 
