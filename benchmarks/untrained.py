@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
@@ -72,12 +73,12 @@ def _segments(stack: tuple[RunSpec, ...]) -> Iterator[Segment]:
             run_id=run.run_id,
             step=run.steps,
             status=Status.DONE,
-            facts=of_rule[run.rule].with_values(_hashes(run)),
+            facts=replace(of_rule[run.rule], **_hashes(run)),
             curves=_curves(run, losses),
         )
 
 
-def _hashes(run: RunSpec) -> dict[str, object]:
+def _hashes(run: RunSpec) -> dict[str, Any]:
     return {
         "initial_parameters_sha256": _sha256(f"weights {run.seed}"),
         "first_batches_sha256": _sha256(f"batches {run.seed}"),

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sql
 
 from optrial.errors import StoreError
-from optrial.records import PlannedRun, Record, Store, verify
+from optrial.records import PlannedRun, Record, Store, texts, verify
 from optrial.records.texts import FactsWriter, TextReader, spec_text
 from optrial.spec import RunFacts, RunSpec, Seconds, Status
 from tests.records.connections import edit
@@ -122,8 +122,8 @@ def test_specs_survive_whatever_their_values_are_called(seed: int) -> None:
 def test_facts_survive(facts: RunFacts) -> None:
     text = FactsWriter().text(facts)
     reader = TextReader()
-    assert reader.facts(*reader.parted(text)) == facts
-    assert reader.facts(*reader.parted(json.dumps(json.loads(text)))) == facts
+    assert reader.facts("a", text) == facts
+    assert reader.facts("b", json.dumps(json.loads(text))) == facts
 
 
 def test_facts_are_decoded_when_they_are_used(
@@ -133,7 +133,7 @@ def test_facts_are_decoded_when_they_are_used(
     copied = pickle.loads(pickle.dumps(second.facts))
     assert copied == second.facts == copy.deepcopy(second.facts) == facts_of(1)
     with monkeypatch.context() as patch:
-        patch.setattr(TextReader, "facts", None)
+        patch.setattr(texts, "from_json", None)
         assert second.facts.parameters_sha256 == "weights 1"
         with pytest.raises(AttributeError, match="mass"):
             first.facts.mass  # type: ignore[attr-defined]  # noqa: B018

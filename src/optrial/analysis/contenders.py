@@ -108,6 +108,11 @@ class OptimizerRuns:
         """Every setting, with its runs of the longest budget that it had."""
         return {name: runs for rung in self.rungs for name, runs in rung.items()}
 
+    @cached_property
+    def one_of_each(self) -> tuple[Record, ...]:
+        """One run of each setting; the others differ in seed, fold and rung alone."""
+        return tuple(runs[0] for runs in self.tried.values())
+
     @property
     def finalists(self) -> Settings:
         """The settings among which one is chosen: those of the last rung so far."""
@@ -186,8 +191,12 @@ class OptimizerRuns:
 
     def with_value(self, name: str, value: float) -> list[Record]:
         """Return the finalists that have this value of a hyperparameter; they are comparable."""
-        finalists = (record for runs in self.finalists.values() for record in runs)
-        return [record for record in finalists if hyperparameters(record).get(name) == value]
+        return [
+            record
+            for runs in self.finalists.values()
+            if hyperparameters(runs[0]).get(name) == value
+            for record in runs
+        ]
 
 
 def optimizers_of(

@@ -15,7 +15,7 @@ from optrial.errors import all_listed
 from optrial.records import Record
 from optrial.spec import MetricName, Selection, Status, metric_title
 
-__all__ = ["SettingSummary", "Spread", "missing_values", "summarize"]
+__all__ = ["SettingSummary", "Spread", "metrics_of", "missing_values", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,18 @@ def _summaries(
         )
 
 
+def metrics_of(records: Iterable[Record]) -> dict[str, None]:
+    """Return the names of the metrics that any run recorded, as keys; most runs have the same."""
+    return dict.fromkeys(chain.from_iterable({tuple(r.metrics): None for r in records}))
+
+
 def missing_values(records: Iterable[Record]) -> list[str]:
     """Return one sentence per reason for which metrics of finished runs have no value.
 
     Means over seeds leave these runs out.
     """
     done = [record for record in records if record.status is Status.DONE]
-    names = dict.fromkeys(chain.from_iterable(record.metrics for record in done))
+    names = metrics_of(done)
     of_epochs = [name for name in names if MetricName.parse(name).epoch_mean]
     means = [n for n in of_epochs if any(r.metrics.get(n) is not None for r in done)]
     short = "trained for less than an epoch"
@@ -134,7 +139,7 @@ def _spreads(records: Sequence[Record]) -> dict[str, Spread]:
     finals = [record.metrics for record in records]
     values_of = {
         metric: [value for final in finals if (value := final.get(metric)) is not None]
-        for metric in dict.fromkeys(chain.from_iterable(finals))
+        for metric in metrics_of(records)
     }
     return {metric: _spread(values) for metric, values in values_of.items() if values}
 

@@ -38,7 +38,7 @@ from optrial.analysis.statistics import (
     known_values,
     value_text,
 )
-from optrial.analysis.summary import SettingSummary, summarize
+from optrial.analysis.summary import SettingSummary, metrics_of, summarize
 from optrial.errors import Problem, counted
 from optrial.records import Curve, Record
 from optrial.spec import (
@@ -481,7 +481,7 @@ class StudyView:
 
     def _problem(self, name: str, records: Sequence[Record]) -> ProblemView:
         """Return one problem; its own metrics decide which is compared and which selects."""
-        recorded = _metrics_of(records)
+        recorded = metrics_of(records)
         selection = _selection(records, self.directions)
         if any(record.spec.fold for record in records):
             selection = None  # the validation samples of a fold are test samples of others
@@ -523,7 +523,7 @@ class StudyView:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that any run recorded."""
-        return tuple(_metrics_of(self.records))
+        return tuple(metrics_of(self.records))
 
     @cached_property
     def optimizer_names(self) -> tuple[str, ...]:
@@ -618,15 +618,10 @@ class StudyView:
         return sum(map(_started_alike, shared)), len(shared)
 
 
-def _metrics_of(records: Iterable[Record]) -> dict[str, None]:
-    """Return the names of the metrics that any run recorded, as keys."""
-    return dict.fromkeys(chain.from_iterable(record.metrics for record in records))
-
-
 def _selection(records: Sequence[Record], directions: Directions) -> Selection | None:
     """Return the metric that selects; before a run has finished, of those to be evaluated."""
     finished = any(record.status is Status.DONE for record in records)
-    return directions.selection(_metrics_of(records) if finished else _evaluated_metrics(records))
+    return directions.selection(metrics_of(records) if finished else _evaluated_metrics(records))
 
 
 def _evaluated_metrics(records: Iterable[Record]) -> set[str]:

@@ -7,13 +7,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import DBAPIError
 
 from optrial.records.database import DATABASE_ERRORS
-from optrial.records.encoding import decode_checkpoint, decode_curve, decode_facts, strict
+from optrial.records.encoding import (
+    PART_OF_A_CURVE,
+    decode_checkpoint,
+    decode_curve,
+    decode_facts,
+    strict,
+)
 from optrial.records.rows import DamagedError, Row, check, decoding, name_of
 from optrial.records.schema import (
     checkpoints,
@@ -259,7 +266,7 @@ def _check_curves(run_id: str, latest: Mapping[str, Sequence[Any]], rows: Sequen
         parts[row["metric"]].append(row)
     for metric in sorted(latest.keys() | parts.keys()):
         with decoding(f"run {run_id}: its {metric}"):
-            curve = decode_curve(parts[metric])
+            curve = decode_curve(map(itemgetter(*PART_OF_A_CURVE), parts[metric]))
             counted = [(row["first_step"], row["count"]) for row in parts[metric]]
             steps = curve.steps.tolist()
             firsts = [steps[sum(n for _, n in counted[:i])] for i in range(len(counted))]

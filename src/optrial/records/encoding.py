@@ -24,6 +24,7 @@ from optrial.records.record import Curve
 from optrial.spec import RunFacts
 
 __all__ = [
+    "PART_OF_A_CURVE",
     "decode_checkpoint",
     "decode_curve",
     "decode_facts",
@@ -34,10 +35,14 @@ __all__ = [
     "encode_values",
     "from_json",
     "strict",
+    "value_in_json",
 ]
 
 PART_BYTES = 16 * 2**20
 """Size of one stored part of a checkpoint; both databases refuse single values of about 1 GB."""
+
+PART_OF_A_CURVE = "count", "dtype", "steps_blob", "values_blob"
+"""The columns of the numbers of a part of a curve, see `encode_curve`."""
 
 _CHUNK_BYTES = 2**20
 
@@ -76,6 +81,21 @@ def from_json(text: str) -> Any:
     if end != len(text):
         raise ValueError("more follows the JSON value")
     return value
+
+
+def value_in_json(text: str, name: str) -> Any:
+    """Return a value of a JSON object that `json.dumps` wrote, None if it has none of this name.
+
+    Others are not read.
+
+    Raises:
+        ValueError: the value is no JSON.
+    """
+    if "\\" in text:  # a name with an escaped quote may end like another
+        return from_json(text).get(name)
+    before = f"{json.dumps(name)}: "
+    place = text.find(before)
+    return None if place < 0 else _decode_json(text, place + len(before))[0]
 
 
 _decode_json = json.JSONDecoder().raw_decode
@@ -155,39 +175,40 @@ def encode_curve(curve: Curve) -> dict[str, Any]:
 
 
 def decode_curve(
-    chunks: Iterable[Mapping[Any, Any]], known: dict[bytes, NDArray[np.int64]] | None = None
+    parts: Iterable[tuple[Any, ...]],
+    known: dict[bytes, NDArray[np.int64]] | None = None,
 ) -> Curve:
-    """Concatenate the stored rows of one curve, ordered by step.
+    """Concatenate the stored parts of one curve, ordered by step.
 
     Args:
-        chunks: the rows.
+        parts: the columns `PART_OF_A_CURVE` of each.
         known: steps by their stored form, which many curves share; those read are added.
 
     Raises:
-        ValueError: a row holds other numbers than floats, not as many as it says, or its steps do
+        ValueError: a part holds other numbers than floats, not as many as it says, or its steps do
             not increase.
-        zlib.error: the data of a row cannot be decompressed.
+        zlib.error: the data of a part cannot be decompressed.
     """
     known = {} if known is None else known
-    parts = [_decode_part(chunk, known) for chunk in chunks]
-    if len(parts) == 1:
-        return parts[0]
-    steps, values = [part.steps for part in parts], [part.values for part in parts]
+    decoded = [_decode_part(part, known) for part in parts]
+    if len(decoded) == 1:
+        return decoded[0]
+    steps, values = [part.steps for part in decoded], [part.values for part in decoded]
     return Curve(np.concatenate(steps), np.concatenate(values))
 
 
-def _decode_part(chunk: Mapping[Any, Any], known: dict[bytes, NDArray[np.int64]]) -> Curve:
-    dtype, stored = _DTYPES.get(chunk["dtype"]), chunk["steps_blob"]
-    if dtype is None:
-        raise ValueError(f"dtype is {' or '.join(_DTYPES)}, got {chunk['dtype']!r}")
-    count = chunk["count"]
-    data = _inflated(chunk["values_blob"], dtype.itemsize * count)
-    values = np.frombuffer(data, dtype).astype(np.float64)
-    steps = known.get(stored)
+def _decode_part(part: tuple[Any, ...], known: dict[bytes, NDArray[np.int64]]) -> Curve:
+    count, dtype, steps_blob, values_blob = part
+    stored = _DTYPES.get(dtype)
+    if stored is None:
+        raise ValueError(f"dtype is {' or '.join(_DTYPES)}, got {dtype!r}")
+    data = _inflated(values_blob, stored.itemsize * count)
+    values = np.frombuffer(data, stored).astype(np.float64)
+    steps = known.get(steps_blob)
     if steps is None or len(steps) != len(values):
-        steps = np.cumsum(np.frombuffer(_inflated(stored, 8 * count), "<i8"))
-        known[stored] = Curve(steps, values).steps  # refuses steps that do not increase
-    return Curve.unchecked(known[stored], values)
+        steps = np.cumsum(np.frombuffer(_inflated(steps_blob, 8 * count), "<i8"))
+        steps = known[steps_blob] = Curve(steps, values).steps  # refuses steps that do not increase
+    return Curve.unchecked(steps, values)
 
 
 def _inflated(data: bytes, size: int) -> bytes:

@@ -6,9 +6,8 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from itertools import accumulate, chain
 from operator import itemgetter
@@ -19,7 +18,7 @@ import sqlalchemy as sql
 from numpy.typing import NDArray
 
 from optrial.garbage import collecting_no_garbage
-from optrial.records.encoding import decode_curve, from_json, strict
+from optrial.records.encoding import decode_curve, from_json, strict, value_in_json
 from optrial.records.forms import fields_fit
 from optrial.records.record import Curve, PlannedRun, Record
 from optrial.records.rows import (
@@ -42,7 +41,7 @@ from optrial.records.schema import (
 )
 from optrial.records.schema import runs as all_runs
 from optrial.records.texts import TextReader
-from optrial.spec import RunFacts, StackId, Status
+from optrial.spec import StackId, Status
 
 __all__ = [
     "ENDS",
@@ -77,6 +76,12 @@ LATEST_PLAN = (
 
 ENDS = sql.select(outcomes.c.run_id, outcomes.c.latest)
 """Query of the ends of the curves of each run."""
+
+End = tuple[int, float | None, int]
+"""Last step, last value and number of points of a curve."""
+
+StoredPart = tuple[int, tuple[Any, ...]]
+"""First step of a part of a curve, and the columns that `decode_curve` takes."""
 
 Errors = Callable[[], AbstractContextManager[None]]
 
@@ -304,7 +309,13 @@ def _entries(
     rows: Iterable[Sequence[Any]], errors: Errors
 ) -> Iterator[tuple[int, Record, dict[str, float | None]]]:
     """Yield a number that orders the records, the record, and its metrics, to be completed."""
-    reader = TextReader()
+
+    @contextmanager
+    def decoding_facts(run_id: str) -> Iterator[None]:
+        with errors(), decoding(f"run {run_id}"):
+            yield
+
+    reader = TextReader(decoding_facts)
     for row in rows:
         if row[_PLACE_OF] is None:  # a run of another plan
             continue
@@ -317,13 +328,13 @@ def _entries(
         with decoding(f"run {row[0]}"):
             ends = _ends(_latest_text(row)).items()
             final = {sys.intern(metric): value for metric, (_, value, _) in ends}
-            record = _record(row, reader, final, errors)
+            record = _record(row, reader, final)
         current, number = row[-2:]
         yield _position(row) if current else _UNPLANNED + number, record, final
 
 
-def _ends(text: str, metric: str | None = None) -> dict[str, tuple[int, float | None, int]]:
-    """Return step, value and number of points at the end of each curve of a run.
+def _ends(text: str, metric: str | None = None) -> dict[str, End]:
+    """Return the ends of the curves of a run.
 
     Args:
         text: the column of its outcome.
@@ -332,9 +343,11 @@ def _ends(text: str, metric: str | None = None) -> dict[str, tuple[int, float | 
     Raises:
         ValueError, TypeError, AttributeError: the text says something else.
     """
-    ends: dict[str, tuple[int, float | None, int]] = from_json(text)
-    if metric is not None:
-        end = ends.get(metric)
+    ends: dict[str, End]
+    if metric is None:
+        ends = from_json(text)
+    else:
+        end = value_in_json(text, metric)
         ends = {} if end is None else {metric: end}
     for step, value, count in ends.values():
         if not (type(step) is type(count) is int and (value is None or type(value) is float)):
@@ -342,9 +355,7 @@ def _ends(text: str, metric: str | None = None) -> dict[str, tuple[int, float | 
     return ends
 
 
-def _record(
-    row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None], errors: Errors
-) -> Record:
+def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None]) -> Record:
     """Return the record of a row of `run_query`."""
     run_id, problem, spec, setting, stack, phase, status, step, reason, facts = _columns(row)
     return Record(
@@ -357,14 +368,9 @@ def _record(
         status=_STATUSES[status],
         step=step,
         reason=sys.intern(reason),
-        facts=RunFacts.deferred(partial(_facts, run_id, reader, *reader.parted(facts), errors)),
+        facts=reader.facts(run_id, facts),
         metrics=metrics,
     )
-
-
-def _facts(run_id: str, reader: TextReader, first: str, rest: str, errors: Errors) -> RunFacts:
-    with errors(), decoding(f"run {run_id}"):
-        return reader.facts(first, rest)
 
 
 def insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:
@@ -417,7 +423,7 @@ def latest_ends(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str,
 
 def parts_of_curves(
     connection: sql.Connection, metric: str | None, run_ids: Sequence[str]
-) -> dict[tuple[str, str], list[dict[str, Any]]]:
+) -> dict[tuple[str, str], list[StoredPart]]:
     """Return the parts of curves in the order of their steps, by run id and metric.
 
     Args:
@@ -428,24 +434,25 @@ def parts_of_curves(
     query = sql.select(*_checked_columns(curves))
     if metric is not None:
         query = query.where(curves.c.metric == metric)
-    parts: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    parts: defaultdict[tuple[str, str], list[StoredPart]] = defaultdict(list)
     for row in _of_runs(connection, query, run_ids):
         check_values(curves, row[:-1], row[-1])
-        part = dict(zip(COVERED[curves], row, strict=False))
-        parts[part["run_id"], part["metric"]].append(part)
+        run_id, name, first_step, *part, _ = row
+        parts[run_id, name].append((first_step, tuple(part)))
     for parts_of_curve in parts.values():
-        parts_of_curve.sort(key=itemgetter("first_step"))
+        if len(parts_of_curve) > 1:
+            parts_of_curve.sort(key=itemgetter(0))
     return parts
 
 
 def ends_of_curves(
     connection: sql.Connection, metric: str | None, run_ids: Sequence[str]
-) -> dict[tuple[str, str], Any]:
-    """Return last step, last value and number of points of curves, in the order of the runs.
+) -> dict[tuple[str, str], End]:
+    """Return the ends of curves, in the order of the runs.
 
     See `parts_of_curves` for the arguments.
     """
-    ends_of: dict[str, dict[str, Any]] = {}
+    ends_of: dict[str, Mapping[str, End]] = {}
     for run_id, text in _of_runs(connection, ENDS, run_ids):
         with decoding(f"run {run_id}: its outcome"):
             ends_of[run_id] = _ends(text, metric)
@@ -470,25 +477,25 @@ def _of_runs(
 def whole_curve(
     run_id: str,
     metric: str,
-    rows: Sequence[Mapping[str, Any]],
-    end: Any,
+    parts: Sequence[StoredPart],
+    end: End,
     known: dict[bytes, NDArray[np.int64]],
 ) -> Curve:
-    """Return a curve from the rows of its parts.
+    """Return a curve from its parts.
 
     Args:
         run_id: the run.
         metric: the metric.
-        rows: the rows in the order of their steps.
-        end: last step, last value and number of points that the outcome of the run gives.
+        parts: the parts of `parts_of_curves`.
+        end: the end that the outcome of the run gives.
         known: see `decode_curve`.
 
     Raises:
         DamagedError: a part is missing or cannot be decoded.
     """
     with decoding(f"run {run_id}: {metric}"):
-        curve = decode_curve(rows, known) if rows else Curve(np.empty(0, np.int64), np.empty(0))
-        last = int(curve.steps[-1]) if len(curve) else 0
-        if not len(curve) or (last, len(curve)) != (end[0], end[2]):
-            raise DamagedError(f"run {run_id}: parts of {metric} are missing")
-        return curve
+        if parts:
+            curve = decode_curve([part for _, part in parts], known)
+            if len(curve) and (curve.steps[-1], len(curve)) == (end[0], end[2]):
+                return curve
+        raise DamagedError(f"run {run_id}: parts of {metric} are missing")

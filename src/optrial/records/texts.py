@@ -8,8 +8,10 @@ line breaks, so that lines need no parsing.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
+from functools import partial
 from operator import attrgetter
 
 from optrial.records.encoding import decode_fields, encode_values, from_json, strict
@@ -73,16 +75,22 @@ class TextReader:
 
     Most runs follow one of the same setting and stack. Their texts begin alike, which is compared
     faster than a line is looked up.
+
+    Args:
+        decoding: makes a context, from the id of a run, that explains why its facts cannot be
+            decoded.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, decoding: Callable[[str], AbstractContextManager[object]] = nullcontext
+    ) -> None:
+        self._decoding = decoding
         self._specs: dict[str, RunSpec] = {}
         self._facts: dict[str, RunFacts] = {}
         self._values: dict[str, dict[str, object]] = {}
         self._stacks: dict[str, StackId] = {}
-        self._lines: dict[str, str] = {}
         self._last_spec: tuple[str, RunSpec | None] = "", None
-        self._last_facts: tuple[str, str | None] = "", None
+        self._last_facts: tuple[str, RunFacts | None] = "", None
 
     def spec(self, text: str) -> RunSpec:
         """Return a spec.
@@ -112,31 +120,35 @@ class TextReader:
             self._stacks[text] = StackId.parse(text)
         return self._stacks[text]
 
-    def parted(self, text: str) -> tuple[str, str]:
-        """Return facts as the line that the runs of a stack share, one object, and the rest."""
+    def facts(self, run_id: str, text: str) -> RunFacts:
+        """Return the facts of a run, which are decoded when they are first used."""
         start, shared = self._last_facts
         if shared is None or not text.startswith(start):
             line, others_follow, _ = text.partition(_BREAK)
-            shared = line[1:] if others_follow else line[1:-1]
-            start, shared = line + others_follow, self._lines.setdefault(shared, shared)
+            start = line + others_follow
+            shared = self._facts.get(start)
+            if shared is None:
+                first = line[1:] if others_follow else line[1:-1]
+                shared = RunFacts().deferred(partial(self._decoded, run_id, first))
+                self._facts[start] = shared
             self._last_facts = start, shared
-        return shared, text[len(start) :]
+        return shared.deferred(partial(self._decoded, run_id, text[len(start) :]))
 
-    def facts(self, first: str, rest: str) -> RunFacts:
-        """Return the facts of a text that is `parted`.
+    def _decoded(self, run_id: str, text: str) -> dict[str, object]:
+        try:
+            return self._values_of_lines(text)
+        except Exception:
+            with self._decoding(run_id):  # entering it each time would take longer than decoding
+                raise
 
-        Raises:
-            ValueError: the text is no JSON.
-        """
-        *shared, last = rest.removesuffix(_END).split(_BREAK)
-        if first not in self._facts:
-            self._facts[first] = RunFacts().with_values(_values_of(first))
+    def _values_of_lines(self, text: str) -> dict[str, object]:
+        *shared, last = text.removesuffix(_END).split(_BREAK)
         values = _values_of(last)
         for line in shared:
             if line not in self._values:
                 self._values[line] = _values_of(line)
             values |= self._values[line]
-        return self._facts[first].with_values(values)
+        return values
 
 
 def _spec_of(text: str) -> RunSpec:

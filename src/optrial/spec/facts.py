@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from itertools import repeat
 from operator import attrgetter, call
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "HASHED_STEPS",
@@ -125,14 +125,19 @@ class Scales:
     targets: Scale | None = None
 
 
-class _Deferred:
-    """The slot of `RunFacts` that is no fact: what reads the facts, while they are unread."""
+class _Shared:
+    """Slots of `RunFacts` that are no facts: where facts come from that are not set yet.
 
-    __slots__ = ("_read",)
+    Attributes:
+        _others: other facts.
+        _read: returns those that replace some of them; None once all are set.
+    """
+
+    __slots__ = ("_others", "_read")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunFacts(_Deferred):
+class RunFacts(_Shared):
     """Facts that a run records beside its curves; None for a fact that was not recorded.
 
     Attributes:
@@ -250,25 +255,26 @@ class RunFacts(_Deferred):
     stack_neighbour: Certificate | None = None
     parity: Certificate | None = None
 
-    @classmethod
-    def deferred(cls, read: Callable[[], RunFacts]) -> Self:
-        """Return the facts of `read`, which is called when one of them is first used."""
-        facts = object.__new__(cls)
+    def deferred(self, read: Callable[[], Mapping[str, object]]) -> RunFacts:
+        """Return these facts, replaced by those of `read`, which is called at the first use."""
+        facts = object.__new__(RunFacts)
+        _SET_OTHERS(facts, self)
         _SET_READ(facts, read)
         return facts
 
     if not TYPE_CHECKING:  # else every name would pass for a fact
 
         def __getattr__(self, name: str) -> Any:
-            """Read deferred facts: Python asks here for an attribute that is not set yet."""
+            """Set all facts: Python asks here for one that is not set yet."""
             if name not in _SETTER_OF:
-                raise AttributeError(f"no fact is called {name!r}")
-            self._set(_values(self._read()))
-            _SET_READ(self, None)
+                raise AttributeError(f"no fact is called {name!r}", name=name, obj=self)
+            values = self._read()
+            others = _values(self._others)
+            any(map(call, _SETTER_OF.values(), repeat(self), others))  # no setter returns anything
+            for own, value in values.items():
+                _SETTER_OF[own](self, value)
+            _SET_READ(self, None)  # frees the text
             return getattr(self, name)
-
-    def _set(self, values: Iterable[object]) -> None:
-        any(map(call, _SETTERS, repeat(self), values))  # no setter returns anything
 
     @property
     def device_name(self) -> str | None:
@@ -277,21 +283,12 @@ class RunFacts(_Deferred):
 
     def __or__(self, other: RunFacts) -> RunFacts:
         """Return these facts, replaced by those that `other` has."""
-        return self.with_values(
-            {name: v for name, v in zip(_NAMES, _values(other), strict=True) if v is not None}
-        )
-
-    def with_values(self, values: Mapping[str, object]) -> RunFacts:
-        """Return these facts, replaced by values by name; all others are shared with these."""
-        facts = object.__new__(RunFacts)
-        facts._set(_values(self))
-        for name, value in values.items():
-            _SETTER_OF[name](facts, value)
-        return facts
+        values = ((name, getattr(other, name)) for name in _SETTER_OF)
+        known = {name: value for name, value in values if value is not None}
+        return replace(self, **known)
 
 
-_NAMES = [field.name for field in fields(RunFacts)]
-_SET_READ = _Deferred._read.__set__  # type: ignore[attr-defined]
-_SETTERS = [getattr(RunFacts, name).__set__ for name in _NAMES]
-_SETTER_OF = dict(zip(_NAMES, _SETTERS, strict=True))
-_values = attrgetter(*_NAMES)
+_SET_READ = _Shared._read.__set__  # type: ignore[attr-defined]
+_SET_OTHERS = _Shared._others.__set__  # type: ignore[attr-defined]
+_SETTER_OF = {field.name: getattr(RunFacts, field.name).__set__ for field in fields(RunFacts)}
+_values = attrgetter(*_SETTER_OF)

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from itertools import repeat
 from operator import attrgetter, call
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from optrial.errors import counted
 from optrial.spec.groups import OptimizerKind, ParameterGroup, Part
@@ -132,15 +132,17 @@ class Rung(NamedTuple):
 
 
 class _WithoutSeed:
-    """Texts and hashes of every field but the seed, computed once for the seeds of a setting.
+    """Values, texts and hashes of every field but the seed, shared by the seeds of a setting.
 
     Attributes:
-        values: values of all fields; the seed is that of any of the runs.
+        values: values of the fields.
+        often_used: values of the fields `_OFTEN_USED`.
     """
 
     def __init__(self, run: RunSpec) -> None:
         self._run = run
         self.values = _values(run)
+        self.often_used = _often_used(run)
 
     @cached_property
     def text(self) -> str:
@@ -477,13 +479,25 @@ class RunSpec(_Computed):
             return self._without_seed
 
     def with_seed(self, seed: int) -> RunSpec:
-        """Return the run with another seed; all values but the seed are shared with this one."""
+        """Return the run with another seed; it shares all other values with this one.
+
+        Most are copied when one of them is first used: many commands use few values of many runs.
+        """
         run = object.__new__(RunSpec)
         shared = self._of_all_seeds
-        any(map(call, _SETTERS, repeat(run), shared.values))  # no setter returns anything
-        object.__setattr__(run, "seed", seed)
         object.__setattr__(run, "_without_seed", shared)
+        object.__setattr__(run, "seed", seed)
+        _set(run, _OFTEN_USED, shared.often_used)
         return run
+
+    if not TYPE_CHECKING:  # else every name would pass for a field
+
+        def __getattr__(self, name: str) -> Any:
+            """Copy the shared values: Python asks here for one that `with_seed` has not set."""
+            if name not in _SETTER_OF:
+                raise AttributeError(f"a run has no {name!r}", name=name, obj=self)
+            _set(self, _SETTER_OF, self._without_seed.values)
+            return getattr(self, name)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -518,9 +532,14 @@ class RunSpec(_Computed):
         return values
 
 
-_NAMES = [field.name for field in fields(RunSpec)]
-_SETTERS = [getattr(RunSpec, name).__set__ for name in _NAMES]
-_values = attrgetter(*_NAMES)
+_SHARED = [field.name for field in fields(RunSpec) if field.name != "seed"]
+_SETTER_OF = {name: getattr(RunSpec, name).__set__ for name in _SHARED}
+_OFTEN_USED = ("optimizer", "fold", "steps", "budget_seconds")
+_values, _often_used = attrgetter(*_SHARED), attrgetter(*_OFTEN_USED)
+
+
+def _set(run: RunSpec, names: Iterable[str], values: Iterable[object]) -> None:
+    any(map(call, map(_SETTER_OF.__getitem__, names), repeat(run), values))  # each returns None
 
 
 @dataclass(frozen=True, order=True)

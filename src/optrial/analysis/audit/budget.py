@@ -209,7 +209,9 @@ def batch_sizes_differ(context: Context) -> Iterator[Observation]:
     Fix: use one batch size for all, or the same list for each.
     """
     for problem in context.problems:
-        sizes = {o.name: sorted({r.spec.batch_size for r in o.trials}) for o in problem.optimizers}
+        sizes = {
+            o.name: sorted({r.spec.batch_size for r in o.one_of_each}) for o in problem.optimizers
+        }
         if len(set(map(tuple, sizes.values()))) > 1:
             common = sorted(set().union(*sizes.values()))
             runs = sum(

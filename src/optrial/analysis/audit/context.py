@@ -289,6 +289,8 @@ class Context(StudyView):
 
     def removed_seeds(self, status: Status) -> list[Record]:
         """Return former runs of settings that are still planned, but with other seeds."""
+        if not self.former:
+            return []
         planned: dict[str, set[int]] = {}
         for record in self.records:
             planned.setdefault(record.spec.without_seed, set()).add(record.seed)

@@ -300,7 +300,7 @@ def unequal_clipping(context: Context) -> Iterator[Observation]:
     """
     for problem in context.problems:
         clips = {
-            o.name: sorted({f"{r.spec.clip_norm} {r.spec.clip_value}" for r in o.trials})
+            o.name: sorted({f"{r.spec.clip_norm} {r.spec.clip_value}" for r in o.one_of_each})
             for o in problem.optimizers
         }
         if len(set(map(tuple, clips.values()))) > 1:
@@ -310,7 +310,7 @@ def unequal_clipping(context: Context) -> Iterator[Observation]:
             clip = {name: value for name, value in written.items() if value is not None}
             paths = [context.path(o.name) for o in others]
             kinds = {
-                o.name: " or ".join(sorted({_clip_text(r) for r in o.trials}))
+                o.name: " or ".join(sorted({_clip_text(r) for r in o.one_of_each}))
                 for o in problem.optimizers
             }
             yield Observation(
@@ -332,7 +332,9 @@ def _clip_text(record: Record) -> str:
 
 
 def _decays(context: Context) -> bool:
-    return any(hyperparameters(record).get("weight_decay") for record in context.records)
+    return any(
+        hyperparameters(r).get("weight_decay") for o in context.optimizers for r in o.one_of_each
+    )
 
 
 @audit_rule(

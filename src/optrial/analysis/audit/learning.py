@@ -80,18 +80,24 @@ def _counts(problem: ProblemView, runs: dict[str, list[Record]]) -> str:
     )
 
 
-def _judged(record: Record) -> list[str]:
+def _judged(record: Record) -> tuple[str, ...]:
     """Return the metrics that decide: on validation and test data, else on training data.
 
     A run with averaged weights is judged by these.
     """
-    answers = record.facts.constant_answer or {}
-    named = [MetricName.parse(name) for name, value in record.metrics.items() if value is not None]
+    finite = tuple(name for name, value in record.metrics.items() if value is not None)
+    return _judged_of(finite, tuple(record.facts.constant_answer or ()))
+
+
+@lru_cache(1024)
+def _judged_of(metrics: tuple[str, ...], answers: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the metrics that decide, of those that have a value, and a constant answer."""
+    named = map(MetricName.parse, metrics)
     known = [name for name in named if not name.raw and _plain(str(name)) in answers]
     evaluated = [name for name in known if name.evaluated]
     held_out = [name for name in evaluated if not name.of_training]
     judged = held_out or evaluated or [name for name in known if name.epoch_mean]
-    return list(map(str, judged))
+    return tuple(map(str, judged))
 
 
 @lru_cache(1024)
@@ -102,7 +108,7 @@ def _plain(metric: str) -> str:
 
 
 def _is_constant(record: Record, directions: Directions) -> bool:
-    metrics = _judged(record) if record.status is Status.DONE else []
+    metrics = _judged(record) if record.status is Status.DONE else ()
     return bool(metrics) and not any(_is_better(record, metric, directions) for metric in metrics)
 
 

@@ -72,7 +72,7 @@ def _is_searched(context: Context, optimizer: OptimizerRuns, former: Record) -> 
 
     The learning rate has to be in a range: rates of a list may be chosen by the results.
     """
-    known = [hyperparameters(r) for r in optimizer.trials]
+    known = [hyperparameters(r) for r in optimizer.one_of_each]
     values = hyperparameters(former)
     for name in {"lr", *values, *(name for each in known for name in each)}:
         value, written = values.get(name), context.written(optimizer, name)

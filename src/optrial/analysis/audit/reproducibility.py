@@ -21,7 +21,8 @@ def _stacked(context: Context) -> bool:
 def _has_dropout(context: Context) -> bool:
     return any(
         arguments.get("dropout") or arguments.get("input_dropout")
-        for arguments in (record.spec.model_arguments for record in context.records)
+        for optimizer in context.optimizers
+        for arguments in (record.spec.model_arguments for record in optimizer.one_of_each)
     )
 
 

@@ -144,7 +144,7 @@ def one_rate_for_all(context: Context) -> Iterator[Observation]:
 
 def _shared_rates(optimizers: Sequence[OptimizerRuns]) -> set[Any]:
     """Return the one learning rate of optimizers whose steps have different scales, or nothing."""
-    parts = [part for o in optimizers for r in o.trials for part in _parts(r)]
+    parts = [part for o in optimizers for r in o.one_of_each for part in _parts(r)]
     scales = {update_scale(part.rule) for part in parts} - {""}
     rates = {part.hyperparameters.get("lr") for part in parts}
     return rates if len(rates) == 1 and len(scales) > 1 and rates != {None} else set()
@@ -294,7 +294,9 @@ def schedules_differ(context: Context) -> Iterator[Observation]:
     """
     for problem in context.problems:
         kinds = {
-            o.name: sorted({_schedule_kind(part.schedule) for r in o.trials for part in _parts(r)})
+            o.name: sorted(
+                {_schedule_kind(part.schedule) for r in o.one_of_each for part in _parts(r)}
+            )
             for o in problem.optimizers
         }
         if len({tuple(schedules) for schedules in kinds.values()}) > 1:
