@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -130,6 +131,24 @@ def test_replayed_steps_are_the_steps_themselves(graph: Graph, compiled: bool) -
             assert curve.values.tobytes() == expected.curves[metric].values.tobytes(), metric
         if segment.status is Status.DONE:
             assert segment.facts.parameters_sha256 == expected.facts.parameters_sha256
+
+
+def test_no_garbage_is_collected_while_a_step_is_captured(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph of an earlier stack that was freed meanwhile would invalidate the new one."""
+    collects, recorded = [], StackedEngine.compute
+
+    def compute(engine: StackedEngine, *batch: torch.Tensor) -> Outputs:
+        collects.append((graph.capturing, gc.isenabled()))
+        return recorded(engine, *batch)
+
+    monkeypatch.setattr(StackedEngine, "compute", compute)
+    learner = mixed_engine(captured=True, compiled=False)
+    learner.start(1)
+    learner.advance(1)
+    assert collects == [(False, True)] * 3 + [(True, False)]
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("compiled", [True, False])

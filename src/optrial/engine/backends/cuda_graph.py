@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from optrial.garbage import collecting_no_garbage
+
 __all__ = ["CapturedStep"]
 
 _WARM_UPS = 3  # steps before the capture, in which compilers and libraries initialize
@@ -60,7 +62,8 @@ class CapturedStep:
                 self._engine.compute(self._inputs, self._targets)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Nothing may be freed on the device meanwhile, such as graphs of earlier stacks.
+        with collecting_no_garbage(), torch.cuda.graph(graph):
             self._outputs = self._engine.compute(self._inputs, self._targets)
         self._engine.load(before, 0)
         self._engine._step.copy_(step)
