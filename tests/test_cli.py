@@ -16,12 +16,13 @@ import threading
 import time
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 import pytest
 import typer
 from typer.core import TyperGroup
+from typer.models import OptionInfo
 
 import optrial as package
 from optrial.analysis.frames import CURVE_COLUMNS, RUN_COLUMNS
@@ -358,6 +359,25 @@ def test_options_override_the_study(optrial: Command, study: Path) -> None:
     rows = json.loads(optrial("runs", "small", "--format", "json").out)
     assert [row["step"] for row in rows] == [5, 5, 5]
     assert rows[-1]["lr"] == 0.5
+
+
+def test_options_are_declared_with_their_names() -> None:
+    """Some versions of Typer name an option after a metavar that is its name in capitals."""
+    groups, options = [app], []
+    for group in groups:
+        groups += [info.typer_instance for info in group.registered_groups if info.typer_instance]
+        for command in group.registered_commands:
+            hints = get_type_hints(command.callback, include_extras=True)
+            options += [
+                (name, entry)
+                for name, hint in hints.items()
+                for entry in getattr(hint, "__metadata__", ())
+                if isinstance(entry, OptionInfo)
+            ]
+    assert len(options) > 100
+    for name, option in options:
+        is_declared = str(option.default).startswith("--")  # the first argument of typer.Option
+        assert option.metavar != name.upper() or is_declared, name
 
 
 def test_failed_runs_give_status_one(optrial: Command, tmp_path: Path) -> None:

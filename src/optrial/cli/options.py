@@ -312,6 +312,7 @@ Settings = Annotated[
 EngineOption = Annotated[
     Engine | None,
     typer.Option(
+        "--engine",
         metavar="ENGINE",
         help="auto, stacked, reference or numpy \\[default: the study's].",
     ),
@@ -327,7 +328,9 @@ CheckpointOption = Annotated[
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
 ExecutorOption = Annotated[
     Executor | None,
-    typer.Option(metavar="EXECUTOR", help="auto, local, processes or ray \\[default: auto]."),
+    typer.Option(
+        "--executor", metavar="EXECUTOR", help="auto, local, processes or ray \\[default: auto]."
+    ),
 ]
 JobsOption = Annotated[
     str | None,

@@ -49,6 +49,7 @@ def plot(
     metric: Annotated[
         list[str] | None,
         typer.Option(
+            "--metric",
             metavar="METRIC",
             help="Metric to draw \\[default: the reported one]. Repeatable: metrics of one kind "
             "share a panel.",

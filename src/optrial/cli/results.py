@@ -250,6 +250,7 @@ def curves(
     metric: Annotated[
         str,
         typer.Option(
+            "--metric",
             metavar="METRIC",
             help="train_loss, test_accuracy, ...",
             autocompletion=complete.metrics,
@@ -301,6 +302,7 @@ def compare(
     target: Annotated[
         str | None,
         typer.Option(
+            "--target",
             metavar="TARGET",
             help="Compare the time to a target instead: 'validation_accuracy 0.95'.",
         ),

@@ -38,6 +38,7 @@ def timing(
     engine: Annotated[
         list[Engine] | None,
         typer.Option(
+            "--engine",
             metavar="ENGINE",
             help="stacked, reference or numpy \\[default: reference]. Repeatable: several are "
             "timed beside each other.",
