@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from optrial import __version__
 from optrial.spec import RunFacts
 
 __all__ = ["ROUNDING", "provenance"]
@@ -19,7 +20,7 @@ __all__ = ["ROUNDING", "provenance"]
 _HARMLESS = ("-c", "core.fsmonitor=false", "--no-optional-locks")
 """Options without which `git status` runs a program that the repository names."""
 
-_PACKAGES = ("optrial", "torch", "numpy", "scikit-learn")
+_PACKAGES = ("torch", "numpy", "scikit-learn")
 ROUNDING = (
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
@@ -49,7 +50,8 @@ def provenance() -> RunFacts:
 def _provenance(folder: Path) -> RunFacts:
     commit = _git(folder, "rev-parse", "HEAD")
     return RunFacts(
-        versions={"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        versions={"python": platform.python_version(), "optrial": __version__}
+        | {name: version(name) for name in _PACKAGES},
         machine=platform.machine(),
         system=platform.platform(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),

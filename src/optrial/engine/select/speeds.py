@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
 from platformdirs import user_cache_path
 
+from optrial import __version__
 from optrial.engine.select.busy import LEAST_CPU_SHARE
 from optrial.files import make_folder, write_whole
 
@@ -110,7 +110,7 @@ class Speeds:
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "optrial": version("optrial"),
+            "optrial": __version__,
             "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
         }
         self.busy = False
