@@ -61,6 +61,8 @@ ALLOWED = {
     "changes": {"plan", "records", "spec", "errors"},
     "joined": {"config", "records", "spec", "errors"},
     "engine": {
+        "__init__",
+        "garbage",
         "input_parts",
         "spec",
         "plan",

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from optrial.callbacks import Callback
@@ -258,6 +259,27 @@ def test_a_failing_run_is_a_status_and_the_others_go_on(
     monkeypatch.undo()
     run(tmp_path / "parts").store.close()
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_runs_that_do_not_fit_on_a_gpu_have_one_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's message tells the state of the GPU, too, which differs from run to run."""
+    from optrial.engine.backends.reference import ReferenceEngine
+
+    free = iter(range(1000))
+
+    def full(self: ReferenceEngine, batch: Any, number: int) -> tuple[float, int]:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 70.00 MiB. GPU 0 has a total capacity of "
+            f"79.18 GiB of which {next(free)} MiB is free. Process 497 has 712.00 MiB in use."
+        )
+
+    monkeypatch.setattr(ReferenceEngine, "step", full)
+    with run(tmp_path) as results:
+        reasons = {record.reason for record in results.records}
+    ending = "(OutOfMemoryError: CUDA out of memory. Tried to allocate 70.00 MiB.)"
+    assert all(reason.endswith(ending) for reason in reasons)
 
 
 def test_a_second_writer_is_told_so(tmp_path: Path) -> None:

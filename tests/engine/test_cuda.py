@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from optrial.data import Dataset
-from optrial.engine import Engines, Learner, StackedEngine, Training, tensor_splits
+from optrial.engine import (
+    Choice,
+    Engines,
+    Learner,
+    StackedEngine,
+    Training,
+    release_memory,
+    tensor_splits,
+)
 from optrial.plan import Plan, arrange, pack
 from optrial.records import Segment
+from optrial.results import Results
 from optrial.rules import MODIFIERS, RULES
 from optrial.spec import RunSpec, Status
+from optrial.study import Study
 from tests.cuda import NEEDS_CUDA
 from tests.engine import test_kinds_together as kinds
 from tests.engine.test_captured import ALL_PROBES
+from tests.engine.test_choice import Notes
 from tests.engine.test_models_in_stacks import DEEPER, MODELS, OPTIMIZERS
 from tests.engine.test_stacked import by_id, largest_difference, with_everything
-from tests.small import MOONS, small_plan, train_stack
+from tests.small import MOONS, small_keys, small_plan, train_stack
 from tests.tolerance import (
     BFLOAT16_LOSS,
     FINAL_LOSS_FLOAT32,
@@ -240,3 +254,61 @@ def test_a_stack_that_was_begun_with_onednn_continues_without() -> None:
         pass
     assert [segment.status for segment in second.segments()] == [Status.DONE] * 2
     assert second.learner.facts.products == "default"
+
+
+LARGE: dict[str, Any] = {
+    "problem": {"dataset": "digits", "model": {"kind": "mlp", "hidden": [2000, 2000]}},
+    "batch_size": 50, "budget": {"steps": 6}, "evaluate": {"every": {"steps": 3}},
+    "precision": "float64", "compile": "never", "seeds": 8, "optimizers": [{"rule": "adam"}],
+}  # fmt: skip
+WEIGHTS = 8 * (64 * 2000 + 2000 * 2000 + 2000 * 10)  # bytes of those of one run
+
+
+@pytest.fixture
+def leave() -> Iterator[Callable[[float], None]]:
+    """Limit this process to some more bytes of the GPU."""
+    total = torch.cuda.get_device_properties(0).total_memory
+
+    def limited(size: float) -> None:
+        release_memory()
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + size) / total)
+
+    yield limited
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def final_losses(results: Results) -> list[float | None]:
+    assert {record.status for record in results.records} == {Status.DONE}
+    return [record.metrics["test_loss"] for record in results.records]
+
+
+def test_a_stack_that_does_not_fit_is_narrower_or_halved(
+    tmp_path: Path, leave: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, notes = Study(**small_keys(**LARGE, engine="stacked")), Notes()
+    options: Any = {"device": "cuda", "callbacks": [notes]}
+    with study.run(tmp_path / "whole", **options) as results:
+        whole = final_losses(results)
+    leave(40 * WEIGHTS)  # four or more arrays of each of eight runs
+    with study.run(tmp_path / "narrower", **options) as results:
+        assert final_losses(results) == pytest.approx(whole, rel=TRAJECTORY_FLOAT64)
+    assert any("at a time: a stack of 8 needs about" in text for text in notes.texts)
+    monkeypatch.setattr(
+        Engines, "choose", lambda self, runs: [Choice("stacked", (tuple(runs),), 0.0)]
+    )
+    leave(30 * WEIGHTS)
+    with study.run(tmp_path / "halved", **options) as results:
+        assert final_losses(results) == pytest.approx(whole, rel=TRAJECTORY_FLOAT64)
+    assert any("memory ran out with 8 runs at a time" in text for text in notes.texts)
+
+
+def test_a_run_that_does_not_fit_is_one_error_with_the_figure(
+    tmp_path: Path, leave: Callable[[float], None]
+) -> None:
+    study, notes = Study(**small_keys(**LARGE | {"seeds": 2})), Notes()
+    leave(2 * WEIGHTS)
+    with study.run(tmp_path, device="cuda", callbacks=[notes]) as results:
+        (reason,) = {record.reason for record in results.records}
+    figure = r"needs about [\d.]+ [GM]B of memory, and .*, share of this process\) are free"
+    assert re.search(figure, reason)
+    assert any(re.search(figure, text) for text in notes.texts)

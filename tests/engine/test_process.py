@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+import optrial
 from optrial.callbacks import Callback
-from optrial.engine import Engines, process_for, provenance
-from optrial.engine.process import can_flush_denormals, threads_for
+from optrial.engine import Engines, process, process_for, provenance
+from optrial.engine.process import can_flush_denormals, device_limit, threads_for
+from optrial.engine.select import engines as engines_module
+from optrial.memory import MemoryLimit
 from optrial.spec import RunFacts, Status
 from optrial.study import Study
 from tests.small import learner_for, small_keys, small_plan, train
@@ -160,3 +164,65 @@ def test_a_study_continues_with_the_threads_of_its_first_steps(tmp_path: Path) -
     finally:
         torch.set_num_threads(before)
     assert (record.status, record.facts.threads) == (Status.DONE, 2)
+
+
+class Card:
+    """Stands in for `torch.cuda`: a card of 80 bytes, of which other processes hold 10.
+
+    This process has arrays of 20 bytes, and 5 more for its next ones.
+    """
+
+    share = 1.0
+
+    def __init__(self) -> None:
+        self.current_device = lambda: 0
+        self.get_device_name = lambda place: "H100"
+        self.mem_get_info = lambda place: (45, 80)
+        self.memory_allocated = lambda place: 20
+        self.memory_reserved = lambda place: 25
+
+    def get_per_process_memory_fraction(self, index: int) -> float:
+        """Take an index only, as PyTorch does."""
+        assert index == 0
+        return self.share
+
+
+@pytest.mark.parametrize("place", ["cuda", "cuda:0"])
+def test_memory_of_a_gpu_is_what_the_card_or_the_share_of_the_process_leaves(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Card()
+    monkeypatch.setattr(process, "torch", SimpleNamespace(cuda=card))
+    limit = device_limit(torch.device(place))
+    assert (limit.name, limit.total, limit.free) == ("H100", 80, 50)
+    card.share = 0.5
+    limit = device_limit(torch.device(place))
+    assert (limit.name, limit.total, limit.free) == ("H100, share of this process", 40, 20)
+
+
+@pytest.mark.parametrize(("free", "released"), [(3.0, 0), (1.0, 1)])
+def test_what_earlier_stacks_left_on_a_gpu_is_released_where_it_may_be_needed(
+    free: float, released: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, dataset = small_plan(seeds=2)
+    engines, calls = Engines(dataset, "float32", "cpu"), list[int]()
+    monkeypatch.setattr(engines_module, "release_memory", lambda: calls.append(1))
+    engines.make_room(plan.runs)
+    assert not calls, "on a CPU, the system does"
+    module = sys.modules["optrial.plan.estimate"]  # the package has a function of this name
+    monkeypatch.setattr(module, "_flops_per_second", lambda precision, on_cuda: 5e13)
+    monkeypatch.setattr(engines, "_place", torch.device("cuda"))
+    limit = MemoryLimit("H100", 2**60, 2**60 - int(free * engines.needed_bytes(plan.runs)))
+    monkeypatch.setattr(engines_module, "device_limit", lambda place: limit)
+    engines.make_room(plan.runs)
+    assert len(calls) == released
+
+
+def test_the_version_is_that_of_the_code_that_runs() -> None:
+    """Metadata of a package that is not installed is missing; of one under development, old."""
+    code = "from optrial.engine import provenance; print(provenance().versions['optrial'])"
+    shadow = "import importlib.metadata as m; m.version = lambda name: ''"
+    answer = subprocess.run(
+        [sys.executable, "-c", f"{shadow}; {code}"], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == [optrial.__version__]

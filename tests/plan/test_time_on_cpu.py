@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from optrial.data import Dataset, Split
 from optrial.plan import Estimate, estimate
@@ -74,3 +75,29 @@ def test_steps_and_evaluations_take_what_was_measured(
         1e3 * cost.evaluation_seconds / (width * batch_size * evaluation),
     ):
         assert 1 / MEASURED_ESTIMATE_FACTOR < ratio < MEASURED_ESTIMATE_FACTOR
+
+
+@pytest.mark.parametrize("fitting", [512, 256])
+def test_products_are_timed_that_fit_into_memory(
+    fitting: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ones = torch.ones
+
+    def limited(rows: int, *columns: int, **options: Any) -> torch.Tensor:
+        if rows > fitting:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 128.00 MiB.")
+        return ones(rows, *columns, **options)
+
+    monkeypatch.setattr(torch, "ones", limited)
+    module = sys.modules["optrial.plan.estimate"]  # the package has a function of this name
+    assert module._flops_per_second.__wrapped__("float64", on_cuda=False) > 1e6
+
+
+def test_without_memory_for_any_product_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int, **__: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 128.00 MiB.")
+
+    monkeypatch.setattr(torch, "ones", full)
+    module = sys.modules["optrial.plan.estimate"]
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        module._flops_per_second.__wrapped__("float64", on_cuda=False)

@@ -187,7 +187,7 @@ BRIEF = ("--rounds", 3, "--no-memory")
 
 
 def test_the_command_prints_a_table_and_how_to_read_it(optrial: Command, study: Path) -> None:
-    answer = optrial("timing", study, *BRIEF)
+    answer = optrial("timing", study, *BRIEF, "--device", "cpu")
     assert answer.status == 0
     for words in ("sgd", "adam", "step (ms)", "× sgd", "run (s)"):
         assert words in answer.out

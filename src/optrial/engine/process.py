@@ -220,8 +220,22 @@ def return_freed_memory() -> None:
 
 
 def device_limit(place: torch.device) -> MemoryLimit:
-    """Return the tightest limit on the memory of a device."""
+    """Return the tightest limit on the memory of a device.
+
+    On a GPU it is what the card has left, or the share that
+    `torch.cuda.set_per_process_memory_fraction` leaves to this process. Memory that PyTorch keeps
+    for its next arrays is free.
+    """
     if place.type != "cuda":
         return memory_limit()
+    name = torch.cuda.get_device_name(place)
     free, total = torch.cuda.mem_get_info(place)
-    return MemoryLimit(torch.cuda.get_device_name(place), total, total - free)
+    used = torch.cuda.memory_allocated(place)
+    kept = torch.cuda.memory_reserved(place) - used
+    index = torch.cuda.current_device() if place.index is None else place.index
+    share = torch.cuda.get_per_process_memory_fraction(index)  # takes no device without an index
+    limits = (
+        MemoryLimit(name, total, total - free - kept),
+        MemoryLimit(f"{name}, share of this process", int(share * total), used),
+    )
+    return min(limits, key=lambda limit: limit.free)

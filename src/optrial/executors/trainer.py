@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -40,6 +41,9 @@ _MISCOMPILED = (
     "PyTorch's compiler gives other numbers than PyTorch itself, so these runs are trained "
     "uncompiled"
 )
+
+_STATE_OF_GPU = re.compile(r" GPU \d+ has a total capacity .*")
+"""Numbers in PyTorch's message that memory ran out; they differ from run to run."""
 
 
 class Trainer:
@@ -109,7 +113,9 @@ class Trainer:
         except TimedOut as error:
             failure = Failure(str(error), timed_out=True, hung=error.is_step)
         except USER_CODE_ERRORS as error:  # a failed run is a status; the others go on
-            failure = Failure(reason_of(error), memory_ran_out=out_of_memory(error))
+            failure = Failure(
+                _STATE_OF_GPU.sub("", reason_of(error)), memory_ran_out=out_of_memory(error)
+            )
         del training
         self._output.flush()
         for change in changes:
@@ -123,6 +129,7 @@ class Trainer:
         pace = Pace(task.checkpoint_seconds)
         self._watch_stack(task)
         with self._watch.working():
+            self._engines[task.specs[0].dataset_sha256].make_room(task.specs)
             learner = self._build(task.stack.engine, task.specs)
             learner.threads = task.threads or learner.threads
             training = Training(task.specs, learner)

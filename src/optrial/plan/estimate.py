@@ -15,6 +15,7 @@ import torch
 
 from optrial.code import load_code
 from optrial.data import Dataset
+from optrial.memory import out_of_memory
 from optrial.models import (
     SampleCost,
     activation_count,
@@ -70,6 +71,10 @@ _PROBED = 3
 """Further arrays of the size of the parameters that probes compute or compare with."""
 _TWICE = 2
 """Factor of the activations of a step that differentiates its gradient."""
+_SMALLEST_PRODUCT = 512
+"""Rows below which the speed of products is not measured, however little memory is free."""
+_GPU_BYTES = 1.5e8
+"""Workspaces of CUDA libraries and of the graph of a step, as measured on an H100."""
 _EVALUATED_SHARE = 1.0
 _ACTIVATIONS = 5  # arrays of the size of what is saved for the backward pass, at its peak
 
@@ -87,7 +92,7 @@ class Estimate:
         evaluation_seconds: time of evaluation.
         peak_bytes: data, and what one stack needs.
         stack_bytes: parameters, gradients, state and activations of one stack, its evaluation and
-            its checkpoint.
+            its checkpoint; on a GPU also workspaces of CUDA libraries.
         run_bytes: the same of one run.
         parameters: number of trained parameters of the largest model.
         tensors: number of tensors that hold them.
@@ -122,6 +127,7 @@ def estimate(
     stack_bytes = width * largest
     stack_bytes += max(_evaluation_bytes(run, dataset, width) for run in settings.values())
     stack_bytes += max(_check_bytes(run, dataset, width) for run in settings.values())
+    stack_bytes += int(_GPU_BYTES) if on_cuda and runs[0].engine != "numpy" else 0
     return Estimate(
         seconds=sum(cost.training for cost in costs),
         stacked_seconds=sum(cost.in_stack(width) for cost in costs),
@@ -375,9 +381,16 @@ def _sizes(
 def _flops_per_second(precision: str, on_cuda: bool) -> float:
     """Measure the matrix products of this machine or its GPU for a twentieth of a second."""
     size, device = (4096, "cuda") if on_cuda else (512, "cpu")
-    matrix = torch.ones(size, size, dtype=getattr(torch, precision), device=device)
     wait: Callable[[], None] = torch.cuda.synchronize if on_cuda else lambda: None
-    matrix @ matrix
+    while True:
+        try:
+            matrix = torch.ones(size, size, dtype=getattr(torch, precision), device=device)
+            matrix @ matrix
+            break
+        except RuntimeError as error:
+            if size < _SMALLEST_PRODUCT or not out_of_memory(error):
+                raise
+            size //= 2
     wait()
     products, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < 0.05:

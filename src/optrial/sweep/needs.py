@@ -8,7 +8,6 @@ from contextlib import suppress
 from optrial.engine import Engines
 from optrial.errors import USER_CODE_ERRORS
 from optrial.memory import MemoryLimit, needs_memory
-from optrial.plan import estimate
 from optrial.spec import RunSpec
 
 __all__ = ["Needs"]
@@ -31,7 +30,7 @@ class Needs:
     def memory(self, specs: Sequence[RunSpec]) -> int:
         """Return the bytes that runs need as a stack; 0 if their model cannot be built."""
         with suppress(*USER_CODE_ERRORS):
-            return estimate(specs, self.engines(specs).dataset, len(specs)).stack_bytes
+            return self.engines(specs).needed_bytes(specs)
         return 0
 
     def limit(self, specs: Sequence[RunSpec]) -> MemoryLimit:

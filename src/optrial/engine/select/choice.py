@@ -27,7 +27,7 @@ from optrial.engine.select.measure import (
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.memory import MemoryLimit, needs_memory, out_of_memory, shortage
 from optrial.models import call_count, input_dtype, linear_rows
-from optrial.plan import estimate, grids_of, stacks_of
+from optrial.plan import Estimate, estimate, grids_of, stacks_of
 from optrial.spec import RunSpec
 
 __all__ = ["Choice", "Chooser"]
@@ -154,8 +154,7 @@ class Chooser:
     def choose(self, runs: Sequence[RunSpec]) -> Choice:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
         try:
-            on_cuda = self._place.type == "cuda"
-            plain = estimate(runs, self._dataset, on_cuda=on_cuda).seconds
+            plain = self._estimate(runs).seconds
             plain += _STACK_SECONDS * len(runs)
             self._spent_before = self._timer.spent
             choice = self._choose(runs, plain)
@@ -197,12 +196,12 @@ class Chooser:
     def _memory_note(self, runs: Sequence[RunSpec], choice: Choice) -> str:
         """Return what memory forbids: one run, or a stack of all runs; else ""."""
         limit = self._limit
-        needed = estimate(runs[:1], self._dataset).stack_bytes
+        needed = self._estimate(runs[:1]).stack_bytes
         if needed > limit.free:
             return needs_memory("one run", needed, limit)
         most = min(len(runs), self._most)
         if choice.is_stacked and not self._fit(runs[:most]):
-            needed = estimate(runs[:most], self._dataset, most).stack_bytes
+            needed = self._estimate(runs[:most], most).stack_bytes
             number = f"{choice.width} run{'s' * (choice.width != 1)} at a time"
             return f"{number}: a stack of {most} {shortage(needed, limit)}"
         return ""
@@ -385,8 +384,11 @@ class Chooser:
 
     def _fit(self, *stacks: Sequence[RunSpec]) -> bool:
         """Return whether stacks fit into memory, all at once, with room to spare."""
-        needed = sum(estimate(runs, self._dataset, len(runs)).stack_bytes for runs in stacks)
+        needed = sum(self._estimate(runs, len(runs)).stack_bytes for runs in stacks)
         return needed <= _SHARE_OF_MEMORY * self._limit.free
+
+    def _estimate(self, runs: Sequence[RunSpec], width: int = 1) -> Estimate:
+        return estimate(runs, self._dataset, width, on_cuda=self._place.type == "cuda")
 
     @property
     def _limit(self) -> MemoryLimit:

@@ -20,7 +20,7 @@ from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import TensorSplit, tensor_splits
 from optrial.engine.learner import Learner
 from optrial.engine.options import data_facts, has_own_code
-from optrial.engine.process import device_limit, threads_for
+from optrial.engine.process import device_limit, release_memory, threads_for
 from optrial.engine.select.busy import Clocks
 from optrial.engine.select.choice import Choice, Chooser
 from optrial.engine.select.measure import (
@@ -34,7 +34,7 @@ from optrial.engine.select.measure import (
 from optrial.engine.select.stacking import why_not_stacked
 from optrial.errors import USER_CODE_ERRORS, EngineError
 from optrial.memory import MemoryLimit
-from optrial.plan import pack
+from optrial.plan import estimate, pack
 from optrial.spec import RunSpec
 
 __all__ = ["Engines", "Part"]
@@ -43,6 +43,9 @@ _UNTRIED = (
     "optrial run, or optrial plan --measure, tries whether runs with your code can be trained "
     "together"
 )
+
+_SHARE_OF_FREE = 0.5
+"""Share of the free memory beyond which a stack may need more than is estimated."""
 
 
 class Part(NamedTuple):
@@ -134,6 +137,16 @@ class Engines:
     def memory_limit(self) -> MemoryLimit:
         """Tightest limit on the memory of the device."""
         return device_limit(self._place)
+
+    def needed_bytes(self, runs: Sequence[RunSpec]) -> int:
+        """Return the memory that runs need as a stack on the device."""
+        return estimate(runs, self.dataset, len(runs), on_cuda=self.on_cuda).stack_bytes
+
+    def make_room(self, runs: Sequence[RunSpec]) -> None:
+        """Release what earlier stacks left on a GPU, if a stack of the runs may need it."""
+        with suppress(*USER_CODE_ERRORS):  # training fails likewise, and records the failure
+            if self.on_cuda and self.needed_bytes(runs) > _SHARE_OF_FREE * self.memory_limit.free:
+                release_memory()
 
     def threads(self, runs: Sequence[RunSpec]) -> int:
         """Return the number of CPU threads of a new stack on this machine."""
