@@ -13,7 +13,7 @@ import torch
 
 from optrial.certifying.conditions import Case, Condition, Item, divided, first_late_step
 from optrial.certifying.findings import Kind
-from optrial.certifying.hypotheses import NOTHING, Hypothesis, Reason, Search, group_count
+from optrial.certifying.hypotheses import NOTHING, Hypothesis, Reason, Search, other_counts
 from optrial.certifying.libraries import ROUNDING, Library, libraries_of
 from optrial.errors import USER_CODE_ERRORS
 from optrial.replay.binding import Binding
@@ -228,7 +228,7 @@ def _as_libraries(
     del reference
     cases = {id(item.case): item.case for item in items}.values()
     for library in libraries_of(binding.rule):
-        for count in (NOTHING, group_count()):
+        for count in (NOTHING, *other_counts()):
             predict = partial(_path_of, library, count.clock)
             if not any(departures(c.draw, c.actual, predict(c.draw), ROUNDING) for c in cases):
                 reasons = tuple((d.name, d.kind, d.sentence) for d in library.deviations)
@@ -291,7 +291,7 @@ def _in_stages(
     missing = [i for kind in changes if kind not in unknown for i in of(kind, is_missing=True)]
     search = Search(binding, items)
     is_complete = not unknown
-    for count in (NOTHING, group_count()):
+    for count in (NOTHING, *other_counts()):
         if all(
             search.predicts(count.after(changes[_kind(item.case.draw)]), item) for item in missing
         ):
@@ -300,7 +300,7 @@ def _in_stages(
         is_complete = False
         count = _unknown(
             NOTHING,
-            "step count",
+            "missing gradients",
             Kind.CONVENTION,
             "takes different steps from the rule after a step in which a parameter had no gradient",
         )

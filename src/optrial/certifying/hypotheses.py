@@ -37,7 +37,7 @@ __all__ = [
     "Reason",
     "Search",
     "follows",
-    "group_count",
+    "other_counts",
     "tells",
 ]
 
@@ -229,7 +229,7 @@ class Search:
             kind = Kind.FAULT if is_claimed else convention.kind
             reason = convention.name, kind, convention.sentence
             yield Hypothesis((reason,), convention.change)
-        yield group_count()
+        yield from other_counts()
 
     def _slips(self) -> Iterator[Hypothesis]:
         still = "movement", Kind.FAULT, "does not move the weights"
@@ -307,8 +307,11 @@ class Search:
             own = (*self.rule.defaults, *(["weight_decay"] if self.binding.decays else ()))
             known = program.names() - self.binding.fixed.keys()
             names = [h for h in own if h in known]
+            is_decayed = any(item.case.draw.setting.weight_decay for item in self.departing)
+            unknown = "" if is_decayed else str(program.lines[0])  # decay has no effect there
             for edit in single_edits(program, names):
-                yield _of_edit(program, edit)
+                if edit.before not in DECAY_LINES.values() or edit.before != unknown:
+                    yield _of_edit(program, edit)
 
     def _fitted(self, since: int = 1) -> Iterator[Hypothesis]:
         """Yield edits with another number, fitted to the first step of the first tensor.
@@ -430,12 +433,14 @@ def _composed(miss: Distances, place: NumberPlace) -> Callable[[float], NDArray[
     return lambda value: miss(place.edit(value).program)
 
 
-def group_count() -> Hypothesis:
-    """Return the hypothesis of one step count for all parameters of a group."""
+def other_counts() -> Iterator[Hypothesis]:
+    """Yield the hypotheses of step counts that differ after a step without a gradient."""
     text = (
         "counts steps for all parameters together, also those in which a parameter has no gradient"
     )
-    return Hypothesis((("step count", Kind.CONVENTION, text),), clock=CLOCKS["all"])
+    yield Hypothesis((("step count", Kind.CONVENTION, text),), clock=CLOCKS["all"])
+    lost = "counts steps from 1 again after a step in which a parameter has no gradient"
+    yield Hypothesis((("step count", Kind.FAULT, lost),), clock=CLOCKS["restarted"])
 
 
 def _of_edit(base: Program, edit: Edit) -> Hypothesis:

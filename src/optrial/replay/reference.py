@@ -55,11 +55,21 @@ def nonzero_steps(draw: Draw, label: str) -> list[float]:
     return times
 
 
+def steps_since_missing(draw: Draw, label: str) -> list[float]:
+    """Count the steps since the last one in which the tensor had no gradient."""
+    count, times = 0, []
+    for gradients in draw.gradients:
+        count = 0 if gradients[label] is None else count + 1
+        times.append(float(count))
+    return times
+
+
 CLOCKS: Mapping[str, Clock] = {
     "own": own_steps,
     "all": all_steps,
     "shared": shared_steps,
     "nonzero": nonzero_steps,
+    "restarted": steps_since_missing,
 }
 
 

@@ -15,6 +15,7 @@ from optrial.certifying.checks.common import EQUAL, apart, first_apart, identica
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import Script, numbers
 from optrial.certifying.subject import Check, Subject, Tiny
+from optrial.errors import all_listed
 from optrial.models import kept_process
 from optrial.replay.draws import tensor_text
 from optrial.replay.target import parameters_of, snapshot, step_with
@@ -180,6 +181,7 @@ def skips_missing_gradients(subject: Subject) -> Iterator[Finding]:
     if subject.is_joint:
         return
     yield from _skips_first(subject)
+    yield from _keeps_state(subject)
     tiny, arguments = subject.tiny(5), subject.arguments(5)
     alone = parameters_of({"a": tiny.start["a"]})
     both = parameters_of(tiny.start)
@@ -243,6 +245,54 @@ def _skips_first(subject: Subject) -> Iterator[Finding]:
     )
 
 
+def _keeps_state(subject: Subject) -> Iterator[Finding]:
+    """Report that the state of a parameter changes in a step in which it has no gradient."""
+    tiny, arguments = subject.tiny(5), subject.arguments(5)
+    parameters = parameters_of(tiny.start)
+    optimizer = subject.make(parameters, arguments)
+    for gradients in tiny.gradients[:2]:
+        step_with(optimizer, parameters, gradients)
+    before = _arrays(optimizer, parameters["b"])
+    step_with(optimizer, parameters, {"a": tiny.gradients[2]["a"]})
+    after = _arrays(optimizer, parameters["b"])
+    changed = [key for key, value in before.items() if not _is_kept(value, after.get(key))]
+    if not changed:
+        return
+    script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["b"])
+    script.add(f"optimizer = {script.call('[a, b]', arguments)}")
+    script.add("a.grad, b.grad = torch.ones_like(a), torch.ones_like(b)", "optimizer.step()")
+    script.add("optimizer.step()", f'before = optimizer.state[b]["{changed[0]}"].clone()')
+    script.add("b.grad = None", "optimizer.step()")
+    script.add(f'after = optimizer.state[b].get("{changed[0]}")')
+    script.add("assert after is not None and torch.equal(after, before), after")
+    is_lost = not any(key in after and bool(after[key].any()) for key in changed)
+    what = all_listed([f'state["{key}"]' for key in changed])
+    yield Finding(
+        "missing gradients",
+        Kind.FAULT,
+        f"{'loses' if is_lost else 'changes'} {what} of a parameter in a step in which it has no "
+        "gradient",
+        step=3,
+        tensor=tensor_text("b", parameters["b"]),
+        term=changed[0],
+        reproducer=script.text,
+    )
+
+
+def _arrays(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """Return copies of the arrays of a parameter's state; step counts are left out."""
+    state = optimizer.state.get(parameter, {})
+    return {
+        key: value.detach().clone()
+        for key, value in state.items()
+        if isinstance(value, Tensor) and value.numel() > 1
+    }
+
+
+def _is_kept(before: Tensor, after: Tensor | None) -> bool:
+    return after is not None and identical({"": after}, {"": before})
+
+
 def keeps_parameters_apart(subject: Subject) -> Iterator[Finding]:
     """Each parameter takes the steps that it would take alone."""
     if subject.is_joint:
@@ -260,7 +310,7 @@ def keeps_parameters_apart(subject: Subject) -> Iterator[Finding]:
         script.weights("b", tiny.start["b"]).weights("c", tiny.start[label])
         script.add(f"both = {script.call('[a, b]', arguments)}")
         script.add(f"alone = {script.call('[c]', arguments)}")
-        for gradients in tiny.gradients[:3]:
+        for gradients in tiny.gradients:
             for one in ("a", "b"):
                 text = numbers(gradients[one])
                 script.add(f"{one}.grad = torch.tensor({text}, dtype=torch.float64)")
