@@ -25,7 +25,7 @@ from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, one_line
 from optrial.models import kept_process
 from optrial.replay.binding import Binding, bindings_of, rules_named
 from optrial.replay.comparison import Departure, departures, first_of
-from optrial.replay.draws import SHAPES, Draw, Setting, drawn, drawn_setting, tensor_text
+from optrial.replay.draws import SHAPES, Draw, Setting, drawn, drawn_setting, settled, tensor_text
 from optrial.replay.reference import replay
 from optrial.replay.supplies import hessian_diagonal
 from optrial.replay.target import Path, Target, parameters_of, step_with, train
@@ -215,7 +215,8 @@ def _subjects(
         against = replace(against, is_curved=target.is_curved)
         return _beside_class(target, against, arguments, shapes, seed)
     rules = _rules(target, against)
-    bindings = bindings_of([rule for rule in rules if "draws" not in rule.needs], arguments)
+    comparable = [rule for rule in rules if "draws" not in rule.needs]
+    bindings = bindings_of(comparable, arguments, needs_switch=len(rules) > 1)
     if target.adapter:  # whose libraries have one kind of decay, and do not call it l2
         bindings = [replace(b, claims_decay=b.rule.default_decay == "decoupled") for b in bindings]
     subjects = [
@@ -225,6 +226,8 @@ def _subjects(
         return subjects, ""
     if any("draws" in rule.needs for rule in rules):
         missing = f"{rules[0].name} draws random numbers, and those of the class are others"
+    elif rules and "lr" not in arguments and target.hides_arguments:
+        missing = "it takes **kwargs, which hide its arguments; write a function that names them"
     elif rules:
         missing = f"its arguments are not those of {rules[0].name}"
     else:
@@ -470,6 +473,8 @@ def _draws(subject: Subject, count: int, stream: int = 1000) -> Iterator[Draw]:
         # l2 decay would feed rounding back for so many steps: it outgrows gradients of 1e-6.
         decays = [kind for kind in binding.decays if kind != "l2"] if steps > 3 else binding.decays
         setting = drawn_setting(rule, binding.fixed, decays, random)
+        if steps > 3:
+            setting = settled(setting, rule, binding.fixed, random)
         yield drawn(setting, shapes, random, with_missing=False, steps=steps)
     if is_simple:  # without weight decay, which would feed rounding back for so many steps
         setting = drawn_setting(rule, binding.fixed, binding.decays, random, plain=True)

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from optrial.certifying.explanation import Explanation
 from optrial.certifying.reproducer import Script
 from optrial.replay.binding import Binding
-from optrial.replay.draws import Draw, Setting, drawn, drawn_setting
+from optrial.replay.draws import Draw, Setting, drawn, drawn_setting, settled
 from optrial.replay.reference import replay
 from optrial.replay.target import Arguments, Path, Target, parameters_of, step_with
 
-__all__ = ["Check", "Subject", "Tiny"]
+__all__ = ["STEPS", "Check", "Subject", "Tiny"]
 
 TINY: Mapping[str, tuple[int, ...]] = {"a": (2, 3), "b": (3,)}
 TINY_MATRICES: Mapping[str, tuple[int, ...]] = {"a": (2, 3), "b": (3, 2)}
 STEPS = 6
+"""Steps of a small training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +75,14 @@ class Subject:
         """Return a generator for one purpose."""
         return np.random.default_rng((self.seed, stream))
 
-    def setting(self, stream: int, *, decayed: bool = True) -> Setting:
-        """Return drawn hyperparameters, with weight decay if the class has it."""
-        binding = self.binding
+    def setting(self, stream: int, *, decayed: bool = True, is_settled: bool = False) -> Setting:
+        """Return drawn hyperparameters, with weight decay if the class has it; see `settled`."""
+        binding, random = self.binding, self.random(stream)
         chosen = drawn_setting(
-            binding.rule, binding.fixed, binding.decays, self.random(stream), plain=not decayed
+            binding.rule, binding.fixed, binding.decays, random, plain=not decayed
         )
+        if is_settled:
+            chosen = settled(chosen, binding.rule, binding.fixed, random)
         values = {
             name: 0.5 if name == "momentum" and not value and name not in binding.fixed else value
             for name, value in chosen.values.items()

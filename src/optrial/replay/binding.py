@@ -101,18 +101,22 @@ def rules_named(name: str, classes: Sequence[str] = ()) -> list[Rule]:
     return []
 
 
-def bindings_of(rules: Sequence[Rule], arguments: Mapping[str, Any]) -> list[Binding]:
+def bindings_of(
+    rules: Sequence[Rule], arguments: Mapping[str, Any], *, needs_switch: bool = True
+) -> list[Binding]:
     """Return how a class computes each of the rules, as far as its arguments allow.
 
     Args:
         rules: the rules.
         arguments: argument of the class -> its default.
+        needs_switch: whether a class without a switch, such as `nesterov`, lacks that variant;
+            False if it has no other one.
     """
-    return [binding for rule in rules if (binding := _binding(rule, arguments)) is not None]
-
-
-def _binding(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
-    return _as_torch(rule, arguments) or _by_names(rule, arguments)
+    found = (
+        _as_torch(rule, arguments) or _by_names(rule, arguments, needs_switch=needs_switch)
+        for rule in rules
+    )
+    return [binding for binding in found if binding is not None]
 
 
 def _as_torch(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
@@ -140,17 +144,17 @@ def _as_torch(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
     return Binding(rule, translate, tuple(counterpart.decays), label=rule.name)
 
 
-def _by_names(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
+def _by_names(rule: Rule, arguments: Mapping[str, Any], *, needs_switch: bool) -> Binding | None:
     """Return the binding of a class whose arguments are called as the rule's, or nearly."""
     places = _places(rule, arguments)
     switch = _SWITCHED.get(rule.name)
-    if "lr" not in places or (switch is not None and switch not in arguments):
+    if "lr" not in places or (switch is not None and switch not in arguments and needs_switch):
         return None
     fixed = {h.name: h.default for h in rule.hyperparameters if h.name not in places}
     if rule.name == "signsgd" and "momentum" in arguments:
         constant: dict[str, Any] = {"momentum": 0.0}
     else:
-        constant = {switch: True} if switch else {}
+        constant = {switch: True} if switch is not None and switch in arguments else {}
     if rule.needs_curvature and _SIGNS[0] in arguments:
         constant |= dict([_SIGNS])
     is_clipped_first = rule.name == "sophia_h" and places.get("gamma") == ("p", None)

@@ -22,6 +22,7 @@ __all__ = [
     "drawn",
     "drawn_setting",
     "perturbed",
+    "settled",
     "tensor_text",
 ]
 
@@ -264,6 +265,22 @@ def drawn_setting(
     coefficient = float(_round(random.uniform(0.3, 1.5) if is_large else random.uniform(0.02, 0.3)))
     is_off = plain or not decays or random.random() < 0.25
     return Setting(values, 0.0 if is_off else coefficient, decay)
+
+
+def settled(
+    setting: Setting, rule: Rule, fixed: Mapping[str, float | bool], random: Generator
+) -> Setting:
+    """Return a setting whose decay rates let averages settle within a hundred steps.
+
+    Some lines of a rule count only then, as the rectification of RAdam.
+    """
+    rates = {
+        h.name: _round(1 - 10 ** random.uniform(-1.3, -0.7))
+        for h in rule.hyperparameters
+        if h.high == 1.0 and h.scale != "switch" and 0.5 <= float(h.default) < 1
+    }
+    values = _ordered(rule, {**setting.values, **rates})
+    return replace(setting, values={**values, **fixed})
 
 
 def _bounds_in_reach(lr: float, random: Generator) -> dict[str, float]:

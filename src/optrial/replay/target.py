@@ -66,12 +66,19 @@ class Target:
     @property
     def signature(self) -> Mapping[str, inspect.Parameter]:
         """Its parameters after the first one, by name."""
+        several = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+        return {p.name: p for p in self._parameters()[1:] if p.kind not in several}
+
+    @property
+    def hides_arguments(self) -> bool:
+        """True if it takes arguments that its signature does not name."""
+        return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in self._parameters())
+
+    def _parameters(self) -> list[inspect.Parameter]:
         try:
-            parameters = list(inspect.signature(self.make).parameters.values())
+            return list(inspect.signature(self.make).parameters.values())
         except (TypeError, ValueError):  # some builtins have no signature
-            return {}
-        named = [p for p in parameters[1:] if p.kind is not inspect.Parameter.VAR_POSITIONAL]
-        return {p.name: p for p in named if p.kind is not inspect.Parameter.VAR_KEYWORD}
+            return []
 
     def __call__(self, parameters: Sequence[Any], arguments: Arguments) -> torch.optim.Optimizer:
         """Make an optimizer over parameters or groups of parameters."""

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,7 +15,7 @@ from optrial.certifying.checks.common import EQUAL, finite, first_apart
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.subject import Check, Subject
 from optrial.replay.binding import implemented_by_torch
-from optrial.replay.draws import Setting, tensor_text
+from optrial.replay.draws import Draw, Setting, tensor_text
 from optrial.replay.target import parameters_of, train
 
 __all__ = ["ARGUMENT_CHECKS", "other_values"]
@@ -24,8 +24,18 @@ __all__ = ["ARGUMENT_CHECKS", "other_values"]
 _EFFECTS = 61, 64, 65, 66
 """Draws in which a hyperparameter may have an effect; in the last, steps that seldom show one."""
 _LONG_STEPS = 130
+_OPPOSITE = -0.5
+"""Cosine of two effects below which one of them reverses the other."""
 _Weights = Mapping[str, torch.Tensor]
-_Effect = tuple[tuple[_Weights, _Weights], tuple[_Weights, _Weights]]
+
+
+class _Effect(NamedTuple):
+    """Weights after a training with one value of a hyperparameter, and with another."""
+
+    draw: Draw
+    changed: Setting
+    actual: tuple[_Weights, _Weights]
+    expected: tuple[_Weights, _Weights]
 
 
 def has_documented_defaults(subject: Subject) -> Iterator[Finding]:
@@ -128,76 +138,68 @@ def uses_every_hyperparameter(subject: Subject) -> Iterator[Finding]:
     """Every hyperparameter has an effect where it has one in the rule."""
     if subject.reference is None:
         return
-    base = subject.setting(60)
     for name in subject.binding.adjustable():
-        setting = (
-            replace(base, values={**base.values, "eps": 0.1}) if "eps" in base.values else base
-        )
-        changed = _moved(subject, setting, name)
-        if changed is None:
-            continue
-        effect = _effect(subject, setting, changed)
+        effect = _effect(subject, name)
         if effect is None:
             continue
-        (one, two), (expected, wanted) = effect
+        one, two = effect.actual
         if first_apart(two, one, EQUAL) is None:
-            tiny = subject.tiny(61)
-            script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
-            script.add(f"one = {script.call('[a]', subject.binding.arguments(setting))}")
-            script.add(f"two = {script.call('[b]', subject.binding.arguments(changed))}")
-            script.add("for gradient in (1.0, -2.0, 0.5, 1.0):")
-            script.add("    a.grad = torch.full_like(a, gradient)", "    b.grad = a.grad.clone()")
-            script.add("    one.step()", "    two.step()", "assert not torch.equal(a, b), a")
+            binding, start = subject.binding, subject.tiny(61).start["a"]
+            script = subject.script().weights("a", start).weights("b", start)
+            script.add(f"one = {script.call('[a]', binding.arguments(effect.draw.setting))}")
+            script.add(f"two = {script.call('[b]', binding.arguments(effect.changed))}")
+            script.add(f"for step in range({effect.draw.steps}):")
+            script.add("    a.grad = torch.full_like(a, (1.0, -2.0, 0.5, 1.0)[step % 4])")
+            script.add("    b.grad = a.grad.clone()", "    one.step()", "    two.step()")
             yield Finding(
                 f"no effect: {name}",
                 Kind.FAULT,
                 f"ignores {name}: its value has no effect on the steps",
                 term=name,
-                reproducer=script.text,
+                reproducer=script.add("assert not torch.equal(a, b), a").text,
             )
-            continue
-        if name in ("lr", "weight_decay"):
-            yield from _direction(subject, name, (one, two), (expected, wanted))
+        elif name in ("lr", "weight_decay"):
+            yield from _direction(subject, name, effect)
 
 
-def _effect(subject: Subject, setting: Setting, changed: Setting) -> _Effect | None:
-    """Return the last weights with one setting and another: of the class, and of the rule.
+def _effect(subject: Subject, name: str) -> _Effect | None:
+    """Return the last weights with one value of a hyperparameter and with another.
 
-    They are of the first draw in which the other setting has an effect in both; without one, of a
-    draw in which it has an effect in the rule alone. None if it has none there either, or if
-    weights are not finite, since the equations differ then, which is found elsewhere.
+    They are of the first draw in which it has an effect in both the class and the rule; without
+    one, of a draw in which it has an effect in the rule alone. None if it has none there either, or
+    if weights are not finite, since the equations differ then, which is found elsewhere.
     """
     assert subject.reference is not None
     found: _Effect | None = None
     for stream in _EFFECTS:
-        steps = _LONG_STEPS if stream == _EFFECTS[-1] else None
-        draw = subject.draw(stream, setting, steps=steps)
-        other = replace(draw, setting=changed)
-        expected, wanted = subject.reference(draw)[-1], subject.reference(other)[-1]
+        is_last = stream == _EFFECTS[-1]
+        setting = subject.setting(60, is_settled=is_last)
+        if "eps" in setting.values:
+            setting = replace(setting, values={**setting.values, "eps": 0.1})
+        changed = _moved(subject, setting, name)
+        if changed is None:
+            continue
+        draw = subject.draw(stream, setting, steps=_LONG_STEPS if is_last else None)
+        draws = draw, replace(draw, setting=changed)
+        expected, wanted = (subject.reference(each)[-1] for each in draws)
         if first_apart(wanted, expected, 1e-9) is None:
             continue
-        one, two = (train(subject.target, subject.binding, d)[-1] for d in (draw, other))
+        one, two = (train(subject.target, subject.binding, each)[-1] for each in draws)
         if not finite(one, two):
             continue
-        found = (one, two), (expected, wanted)
+        found = _Effect(draw, changed, (one, two), (expected, wanted))
         if first_apart(two, one, EQUAL) is not None:
             break
     return found
 
 
-def _direction(
-    subject: Subject,
-    name: str,
-    actual: tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]],
-    expected: tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]],
-) -> Iterator[Finding]:
-    """Report an effect that goes against the one in the rule."""
-    product = 0.0
-    for label in expected[0]:
-        real = actual[1][label] - actual[0][label]
-        ideal = expected[1][label] - expected[0][label]
-        product += float((real * ideal).nan_to_num(0.0).sum())
-    if product < 0:
+def _direction(subject: Subject, name: str, effect: _Effect) -> Iterator[Finding]:
+    """Report an effect that is about opposite to the one in the rule."""
+    real, ideal = (
+        torch.cat([(two[label] - one[label]).flatten() for label in one])
+        for one, two in (effect.actual, effect.expected)
+    )
+    if float(torch.cosine_similarity(real, ideal, dim=0)) < _OPPOSITE:
         yield Finding(
             f"wrong sign: {name}",
             Kind.FAULT,

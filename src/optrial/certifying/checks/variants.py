@@ -14,7 +14,7 @@ from optrial.certifying.checks.arguments import other_values
 from optrial.certifying.checks.common import apart, first_apart, identical, reason
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
-from optrial.certifying.subject import Check, Subject, Tiny
+from optrial.certifying.subject import STEPS, Check, Subject, Tiny
 from optrial.replay.draws import tensor_text
 from optrial.replay.target import (
     float64_scalars,
@@ -68,7 +68,9 @@ def agrees_with_variants(subject: Subject) -> Iterator[Finding]:
                 + (": it rounds to a narrower type at other places" if is_rounding else ""),
                 tensor=tensor_text(result[0], plain[result[0]]),
                 difference=result[1],
-                reproducer=_script(subject, tiny, {**arguments, **plain_key}, arguments, variant),
+                reproducer=_script(
+                    subject, tiny, {**arguments, **plain_key}, arguments, variant, result[0]
+                ),
             )
             break
 
@@ -141,9 +143,10 @@ def _script(
     plain: Mapping[str, Any],
     arguments: Mapping[str, Any],
     variant: Mapping[str, bool],
+    label: str,
 ) -> str:
     script = subject.script().add("torch.set_default_dtype(torch.float64)")
-    script.weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
+    script.weights("a", tiny.start[label]).weights("b", tiny.start[label])
     b = "c" if "differentiable" in variant else "b"
     if "differentiable" in variant:
         script.add("c = b.clone()")
@@ -151,8 +154,8 @@ def _script(
     script.add(f"other = {script.call(f'[{b}]', {**arguments, **variant})}")
     if "capturable" in variant:
         script.add("compiling = torch.compiler.is_compiling")
-    for gradients in tiny.gradients[:4]:
-        script.add(f"a.grad = torch.tensor({numbers(gradients['a'])}, dtype=torch.float64)")
+    for gradients in tiny.gradients:
+        script.add(f"a.grad = torch.tensor({numbers(gradients[label])}, dtype=torch.float64)")
         script.add(f"{b}.grad = a.grad.clone()", "plain.step()")
         if "capturable" in variant:
             script.add("torch.compiler.is_compiling = lambda: True  # allows it on the CPU")
@@ -180,8 +183,12 @@ def accepts_tensor_rates(subject: Subject) -> Iterator[Finding]:
     script.weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
     script.add(f"plain = {script.call('[a]', {**arguments, **extra})}")
     script.add(f"other = {script.call('[b]', {**arguments, **extra, 'lr': rate})}")
-    script.add("for _ in range(3):", "    a.grad, b.grad = torch.ones_like(a), torch.ones_like(b)")
-    script.add("    plain.step()", "    other.step()")
+    script.add(
+        f"for _ in range({STEPS}):",
+        "    a.grad, b.grad = torch.ones_like(a), torch.ones_like(b)",
+        "    plain.step()",
+        "    other.step()",
+    )
     script.add("assert torch.allclose(a, b, rtol=1e-10, atol=0), (a, b)")
     yield Finding(
         "learning rate as a tensor",
