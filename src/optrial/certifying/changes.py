@@ -16,6 +16,8 @@ from optrial.replay.equations import (
 
 __all__ = [
     "DECAY",
+    "DECAY_OF_GRADIENT",
+    "DECAY_OF_WEIGHTS",
     "EPS",
     "GRADIENT",
     "LR",
@@ -116,6 +118,13 @@ def product(left: Expression, right: Expression) -> Expression:
 def quotient(left: Expression, right: Expression) -> Expression:
     """Return left / right."""
     return Expression("/", parts=(left, right))
+
+
+DECAY_OF_GRADIENT = Assignment("g", total(GRADIENT, product(DECAY, PARAMETER)))
+"""The line of l2 weight decay."""
+
+DECAY_OF_WEIGHTS = Assignment("θ", difference(PARAMETER, product(product(LR, DECAY), PARAMETER)))
+"""The line of decoupled weight decay."""
 
 
 def root(part: Expression) -> Expression:

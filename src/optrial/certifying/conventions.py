@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from optrial.certifying.changes import (
     DECAY,
+    DECAY_OF_GRADIENT,
+    DECAY_OF_WEIGHTS,
     EPS,
     GRADIENT,
     LR,
@@ -35,7 +37,7 @@ from optrial.replay.equations import (
     number,
 )
 
-__all__ = ["CONVENTIONS"]
+__all__ = ["CONVENTIONS", "running_products"]
 
 TINY = Expression("number", "1e-15")
 
@@ -85,21 +87,35 @@ def _without_correction(beta: str = "") -> Change:
     return lambda program: program.mapped(lambda part: ONE if _is_correction(part, beta) else None)
 
 
+def running_products(program: Program) -> Program:
+    """Correct averages by the products of decay rates, which differ from powers if rates change."""
+    rates: dict[str, Expression] = {}
+
+    def change_part(part: Expression) -> Expression | None:
+        if not _is_correction(part):
+            return None
+        rate = part.parts[1].parts[0]
+        rates[f"{rate}_product"] = rate
+        return difference(ONE, name(f"{rate}_product"))
+
+    corrected = program.mapped(change_part)
+    lines = [Assignment(symbol, product(name(symbol), rate)) for symbol, rate in rates.items()]
+    starts = {**dict.fromkeys(rates, ONE), **program.starts}
+    first, *rest = corrected.lines
+    return replace(corrected, lines=(first, *lines, *rest), starts=starts)
+
+
 def _decay_line(program: Program) -> int | None:
     """Return the index of the line of l2 or decoupled weight decay that precedes the rule."""
     texts = [str(line) for line in program.lines[:1]]
     return 0 if texts and texts[0] in _DECAYS else None
 
 
-_L2 = Assignment("g", total(GRADIENT, product(DECAY, PARAMETER)))
-
-_DECOUPLED = Assignment("θ", difference(PARAMETER, product(product(LR, DECAY), PARAMETER)))
-
 _UNSCALED = Assignment("θ", difference(PARAMETER, product(DECAY, PARAMETER)))
 
 _DIVIDED = Assignment("θ", quotient(PARAMETER, total(ONE, product(LR, DECAY))))
 
-_DECAYS = {str(_L2), str(_DECOUPLED), *DECAY_LINES.values()}
+_DECAYS = {str(DECAY_OF_GRADIENT), str(DECAY_OF_WEIGHTS), *DECAY_LINES.values()}
 
 
 def _decay(line: Assignment, *, last: bool = False, of_l2: bool = False) -> Change:
@@ -114,7 +130,7 @@ def _decay(line: Assignment, *, last: bool = False, of_l2: bool = False) -> Chan
     def change(program: Program) -> Program | None:
         if _decay_line(program) is None or (str(program.lines[0]) == str(line) and not last):
             return None
-        if of_l2 and str(program.lines[0]) != str(_L2):
+        if of_l2 and str(program.lines[0]) != str(DECAY_OF_GRADIENT):
             return None
         rest = program.lines[1:]
         lines = (*rest, line) if last else (line, *rest)
@@ -291,14 +307,14 @@ CONVENTIONS: Sequence[Convention] = (
     Convention(
         "weight decay",
         "adds weight decay to the gradient (coupled, l2), which is decoupled in the rule",
-        _decay(_L2),
+        _decay(DECAY_OF_GRADIENT),
         is_kind_of_decay=True,
     ),
     Convention(
         "weight decay",
         "shrinks the weights by lr·weight_decay (decoupled), where the rule adds it to the "
         "gradient",
-        _decay(_DECOUPLED),
+        _decay(DECAY_OF_WEIGHTS),
         is_kind_of_decay=True,
     ),
     Convention(
@@ -336,7 +352,7 @@ CONVENTIONS: Sequence[Convention] = (
     Convention(
         "weight decay",
         "shrinks the weights after the step, not before it",
-        _decay(_DECOUPLED, last=True),
+        _decay(DECAY_OF_WEIGHTS, last=True),
     ),
     Convention(
         "momentum",

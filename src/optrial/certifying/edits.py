@@ -8,6 +8,7 @@ from itertools import combinations, permutations
 
 from optrial.certifying.changes import EPS, Edit, edit_of_line
 from optrial.certifying.omissions import of_line, omissions
+from optrial.errors import all_listed
 from optrial.replay.equations import (
     NORMS,
     Assignment,
@@ -22,6 +23,8 @@ __all__ = ["exchanged", "single_edits"]
 
 _FACTORS = 2.0, 0.5, -1.0
 _MOST_COEFFICIENTS = 3
+_LEAST_POWER = -12
+"""Of ten: the least bound that is tried."""
 
 
 def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
@@ -34,8 +37,10 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
     yield from _exchanges(program, hyperparameters)
     yield from _coefficients_exchanged(program)
     yield from _shifts_of_time(program)
+    yield from _quotients_inverted(program)
     yield from omissions(program)
     yield from _lines_rewritten(program, hyperparameters)
+    yield from _one_for_another(program, hyperparameters)
     for index, line in enumerate(program.lines):
         for value, description, symbols in _changed_values(line, program, hyperparameters):
             yield edit_of_line(program, index, value, description, symbols)
@@ -43,12 +48,14 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
             yield from _other_counts(program, index)
         if line.condition is not None:
             changed = replace(line, condition=None)
-            text = "the condition of a line is left out"
+            text = f"`{line}` counts in every step, not only {_condition_text(line.condition)}"
             yield Edit(program.with_line(index, changed), text, str(line), str(line))
     yield from _bounds_changed(program)
     yield from _starts_changed(program)
     yield from _lines_moved(program)
     yield from _parts_repeated(program)
+    yield from _derived_parts(program)
+    yield from _bounded_below(program)
 
 
 def exchanged(program: Program, one: str, other: str) -> Program:
@@ -70,6 +77,53 @@ def _exchanges(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edi
                 f"{one} and {other} are exchanged",
                 symbols=frozenset({one, other}),
             )
+
+
+def _condition_text(condition: Condition) -> str:
+    left, right = condition
+    if left.operator == "number":  # of a line that counts where another one does not
+        return "under its condition"
+    return f"if {left}" if right == number(0) else f"if {left} > {right}"
+
+
+def _quotients_inverted(program: Program) -> Iterator[Edit]:
+    for index, line in enumerate(program.lines):
+        for path, part in line.value.places():
+            if part.operator == "/":
+                value = line.value.with_part(path, Expression("/", parts=part.parts[::-1]))
+                text = f"dividend and divisor of {part} are exchanged"
+                yield edit_of_line(program, index, value, text)
+
+
+def _derived_parts(program: Program) -> Iterator[Edit]:
+    """Put what another line makes of a symbol, as m / (1 − beta1^t) of m, in its place."""
+    parts = [part for line in program.lines for _, part in line.value.places()]
+    derived = [p for p in dict.fromkeys(parts) if p.operator == "/" and p.parts[0].text]
+    for index, line in enumerate(program.lines):
+        for new in derived:
+            symbol = new.parts[0].text
+            if symbol in line.value.names() and not _holds(line.value, new):
+                value = line.value.mapped(_renaming(symbol, new))
+                text = f"{new} stands in place of {symbol}"
+                yield edit_of_line(program, index, value, text, frozenset(new.names()))
+
+
+def _one_for_another(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
+    """Put one hyperparameter in place of another in several lines: all that have it, or a part."""
+    for old, new in permutations(hyperparameters, 2):
+        having = [i for i, line in enumerate(program.lines) if old in line.value.names()]
+        for first, end in combinations(range(len(having) + 1), 2):
+            chosen = having[first:end]
+            if len(chosen) < 2:
+                continue
+            lines = list(program.lines)
+            for index in chosen:
+                value = lines[index].value.mapped(_renaming(old, name(new)))
+                lines[index] = replace(lines[index], value=value)
+            changed = replace(program, lines=tuple(lines))
+            where = all_listed([f"`{lines[i]}`" for i in chosen])
+            text = f"{new} stands in place of {old} in {where}"
+            yield Edit(changed, text, symbols=frozenset({old, new}))
 
 
 def _coefficients_exchanged(program: Program) -> Iterator[Edit]:
@@ -162,6 +216,20 @@ def _parts_repeated(program: Program) -> Iterator[Edit]:
                 yield edit_of_line(
                     program, index, value, text, frozenset(part.names() ^ new.names())
                 )
+
+
+def _bounded_below(program: Program) -> Iterator[Edit]:
+    """Put a power of ten as the least value of a side of a quotient, or under a root."""
+    for index, line in enumerate(program.lines):
+        for path, whole in line.value.places():
+            for side, part in enumerate(whole.parts if whole.operator in ("/", "√") else ()):
+                if part.operator == "number":
+                    continue
+                for power in range(_LEAST_POWER, 0):
+                    bounded = Expression("max", parts=(part, number(10.0**power)))
+                    value = line.value.with_part((*path, side), bounded)
+                    text = f"{bounded} stands in place of {part}"
+                    yield edit_of_line(program, index, value, text)
 
 
 def _holds(whole: Expression, part: Expression) -> bool:
@@ -346,7 +414,6 @@ def _instead_of_pair(part: Expression) -> Iterator[tuple[Expression, str]]:
     yield left, f"{role} {right} is left out"
     if operator == "/":
         yield Expression("/", parts=(number(1), right)), f"the factor {left} is left out"
-        yield Expression("/", parts=(right, left)), "dividend and divisor are exchanged"
     elif operator == "−":
         yield right, f"{right} stands in place of {left} − {right}"
     else:

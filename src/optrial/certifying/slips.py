@@ -9,6 +9,8 @@ from functools import partial
 
 from optrial.certifying.changes import (
     DECAY,
+    DECAY_OF_GRADIENT,
+    DECAY_OF_WEIGHTS,
     EPS,
     GRADIENT,
     MOMENTUM,
@@ -28,7 +30,9 @@ from optrial.certifying.changes import (
 )
 from optrial.certifying.findings import Kind
 from optrial.certifying.modifications import clippings, modifications
+from optrial.errors import all_listed
 from optrial.replay.equations import (
+    DECAY_LINES,
     Assignment,
     Condition,
     Expression,
@@ -68,6 +72,13 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
     for label, default in defaults.items():
         if label in program.names():
             yield from _in_hyperparameter(label, default)
+    rates = sorted(_RATES & program.names())
+    if len(rates) > 1:
+        yield _fault(
+            "betas" if set(rates) <= {"beta1", "beta2", "beta3"} else "equations",
+            f"uses 1 minus each of {all_listed(rates)} in its place",
+            lambda p: p.mapped(lambda part: _complement(part) if part.text in rates else None),
+        )
     yield _fault(
         "amsgrad",
         "corrects the average for its bias before the maximum is taken, and the maximum again",
@@ -103,6 +114,13 @@ def _in_decay(program: Program) -> Iterator[Convention]:
         "reverses the sign of weight_decay",
         _instead_of("weight_decay", Expression("neg", parts=(DECAY,))),
     )
+    yield _fault("weight decay", "leaves out weight decay in the first step", _late_decay)
+    yield _fault(
+        "weight decay",
+        "decays the weights twice: adds weight_decay·θ to the gradient, and shrinks the weights by "
+        "lr·weight_decay",
+        _decayed_twice,
+    )
     yield _fault(
         "bias correction",
         "divides the root of an average by its correction, not by the root of it",
@@ -121,6 +139,22 @@ def _in_decay(program: Program) -> Iterator[Convention]:
         yield _fault("weight decay", sentence, _instead_of("weight_decay", product(share, DECAY)))
 
 
+def _late_decay(program: Program) -> Program | None:
+    """Decay the weights from the second step on."""
+    first = program.lines[0]
+    if str(first) not in DECAY_LINES.values():
+        return None
+    return program.with_line(0, replace(first, condition=Condition(TIME, ONE)))
+
+
+def _decayed_twice(program: Program) -> Program | None:
+    """Add weight decay to the gradient, and shrink the weights too."""
+    if str(program.lines[0]) not in DECAY_LINES.values():
+        return None
+    both = (DECAY_OF_GRADIENT, DECAY_OF_WEIGHTS)
+    return replace(program, lines=(*both, *program.lines[1:]))
+
+
 def _in_hyperparameter(label: str, default: float) -> Iterator[Convention]:
     """Yield other values in place of a hyperparameter."""
     topic = "learning rate" if label == "lr" else label
@@ -128,8 +162,12 @@ def _in_hyperparameter(label: str, default: float) -> Iterator[Convention]:
     yield _fault(topic, stays, constant(label, default))
     if default != 0:
         yield _fault(topic, f"computes with {label} = 0", constant(label, 0.0))
-    complement = difference(ONE, name(label))
+    complement = _complement(name(label))
     yield _fault(topic, f"uses 1 − {label} in place of {label}", _instead_of(label, complement))
+
+
+def _complement(rate: Expression) -> Expression:
+    return difference(ONE, rate)
 
 
 def _in_switches(program: Program, defaults: Mapping[str, float]) -> Iterator[Convention]:
@@ -157,6 +195,14 @@ def _in_states(program: Program) -> Iterator[Convention]:
             f"does not carry {symbol} from step to step: it starts from 0 every time",
             partial(_forgetful, symbol=symbol),
         )
+    for line in program.lines:
+        if line.symbol in _states(program) and line.condition is None:
+            once = replace(line, condition=Condition(number(2), TIME))
+            yield _fault(
+                "state",
+                f"carries out `{line}` in the first step only, and keeps this {line.symbol}",
+                _with_line(line, once),
+            )
 
 
 def _states(program: Program) -> list[str]:

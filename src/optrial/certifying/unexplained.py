@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from optrial.certifying.conditions import Case, Item
-from optrial.certifying.hypotheses import tells
+from optrial.certifying.hypotheses import Search, tells
 from optrial.certifying.subject import Subject
 from optrial.errors import USER_CODE_ERRORS, all_listed
 from optrial.replay.binding import bindings_of, rules_named
@@ -52,6 +52,9 @@ def account_of(subject: Subject, cases: Sequence[Case]) -> str:
             return text
     if all(map(_rests, undecayed or departing)):
         return "its weights do not move in that step"
+    items = [Item(case, label) for case in cases for label in case.draw.start]
+    if not any(Search(subject.binding, items).programs.values()):
+        return "no known convention explains it"  # and the equations cannot be edited
     return "no known convention and no single change of the equations explains it"
 
 

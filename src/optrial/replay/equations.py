@@ -269,6 +269,8 @@ def _value(expression: Expression, values: Mapping[str, Values], sums: dict[str,
         return sums[key]
     if operator in _UNARY:
         return _UNARY[operator](operands[0])
+    if operator == "/" and all(part.operator == "‖" for part in parts) and not all(operands):
+        return np.asarray(1.0)  # as in the rules, whose ratio of norms is 1 where one of them is 0
     return _BINARY[operator](*operands)
 
 

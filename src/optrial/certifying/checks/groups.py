@@ -9,7 +9,10 @@ from typing import Any
 import torch
 
 from optrial.certifying.checks.common import EQUAL, apart, finite, first_apart, reason
+from optrial.certifying.conditions import Case, Item
+from optrial.certifying.conventions import running_products
 from optrial.certifying.findings import Finding, Kind
+from optrial.certifying.hypotheses import Hypothesis, Search
 from optrial.certifying.reproducer import numbers, script_of_departure, shortest
 from optrial.certifying.subject import Check, Subject, Tiny
 from optrial.errors import USER_CODE_ERRORS
@@ -129,7 +132,7 @@ def _group(
     )
     script.add(f"optimizer = {script.call(f'[{text}]', arguments)}")
     script.add(f"alone = {script.call('[c]', own[departing])}")
-    for gradients in tiny.gradients[:2]:
+    for gradients in tiny.gradients:
         for label in tiny.start:
             script.add(
                 f"{label}.grad = torch.tensor({numbers(gradients[label])}, dtype=torch.float64)"
@@ -194,7 +197,7 @@ def adds_groups(subject: Subject) -> Iterator[Finding]:
     script.add(f"optimizer = {script.call('[a]', arguments)}")
     own = {**arguments, "lr": late_rate} if label == "b" else arguments
     script.add(f"alone = {script.call('[c]', own)}")
-    for step, gradients in enumerate(tiny.gradients[:5]):
+    for step, gradients in enumerate(tiny.gradients):
         if step == 2:
             group = f'{{"params": [b], "lr": {late_rate!r}}}'
             script.add(f"optimizer.add_param_group({group})")
@@ -296,6 +299,9 @@ def _change(subject: Subject, draw: Draw, name: str) -> Iterator[Finding]:
     if not has_no_effect and name == "lr" and subject.binding.rule.state:
         sentence += ": a learning rate of earlier steps is kept in the state"
         kind = Kind.CONVENTION
+    elif result and _corrects_by_products(subject, case):
+        sentence += ": it corrects averages by the product of their decay rates at all steps"
+        kind = Kind.CONVENTION
     yield Finding(
         f"changing {name}",
         kind,
@@ -306,6 +312,13 @@ def _change(subject: Subject, draw: Draw, name: str) -> Iterator[Finding]:
         difference=first.difference if first else 0.0,
         reproducer=_script_of_change(subject, draw),
     )
+
+
+def _corrects_by_products(subject: Subject, case: Case) -> bool:
+    """Return whether bias corrections by products explain the steps after a change."""
+    items = [Item(case, label) for label in case.draw.start]
+    search, by_products = Search(subject.binding, items), Hypothesis(change=running_products)
+    return all(search.predicts(by_products, item) for item in items)
 
 
 def _script_of_change(subject: Subject, draw: Draw) -> str:
