@@ -29,6 +29,12 @@ SOURCES = {
     "Adamax": TORCH / "adamax.py",
     "Adadelta": TORCH / "adadelta.py",
     "ASGD": TORCH / "asgd.py",
+    "Adan": HERE / "plain_others.py",
+    "ADOPT": HERE / "plain_others.py",
+    "Lamb": HERE / "plain_others.py",
+    "AdaBelief": HERE / "plain_others.py",
+    "AdEMAMix": HERE / "plain_others.py",
+    "Signum": HERE / "plain_others.py",
 }
 
 
@@ -58,7 +64,11 @@ def planted(fault: Fault | str, folder: Path) -> tuple[str, type[torch.optim.Opt
     text = SOURCES[class_name].read_text(encoding="utf-8")
     text = text.replace("from .optimizer import", "from torch.optim.optimizer import")
     if isinstance(fault, Fault):
-        place = text.index(fault.after) if fault.after else 0
+        # Several plain classes stand in one file.
+        after = fault.after or (
+            "" if SOURCES[class_name].parent == TORCH else f"class {class_name}"
+        )
+        place = text.index(after) if after else 0
         assert fault.line in text[place:], fault
         text = text[:place] + text[place:].replace(fault.line, fault.new, 1)
     name = f"planted_{next(_numbers)}"

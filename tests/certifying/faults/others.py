@@ -431,4 +431,20 @@ FAULTS = [
         "equations",
         "the term lambd·θ is left out",
     ),
+    Fault(
+        "longest length of the other rate",
+        "RAdam",
+        "rho_inf = 2 / (1 - beta2) - 1",
+        "rho_inf = 2 / (1 - beta1) - 1",
+        "betas",
+        "beta1 stands in place of beta2: `k ← 2 / (1 − beta1) − 1`",
+    ),
+    Fault(
+        "lengths of the other rate",
+        "RAdam",
+        "rho_inf = 2 / (1 - beta2) - 1\n        # compute the length of the approximated SMA\n        rho_t = rho_inf - 2 * step * (beta2**step) / bias_correction2",
+        "rho_inf = 2 / (1 - beta1) - 1\n        rho_t = rho_inf - 2 * step * (beta1**step) / bias_correction1",
+        "betas",
+        "beta1 stands in place of beta2 in `k ←",
+    ),
 ]
