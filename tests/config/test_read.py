@@ -65,6 +65,9 @@ def test_anchors_are_written_out(tmp_path: Path) -> None:
     [
         ("a: [1", "line 1, column"),
         ("a: 1\na: 2", "duplicate key"),
+        ("%YAML 1.1\n---\na: 010", "'%YAML 1.1': only YAML 1.2 is read; remove this line."),
+        ("%YAML 1.9\n---\na: 1", "'%YAML 1.9': only YAML 1.2 is read"),
+        ("[" * 51, "nested deeper than 50 levels."),
         ("- 1\n- 2", "must be a mapping"),
         ("", "it is empty"),
         ("a: !!python/object/apply:os.system [id]", "not a type of values"),

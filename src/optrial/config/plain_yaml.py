@@ -14,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.scanner import Scanner
 
 from optrial.errors import Problem, StudyError, printable, shown
 
@@ -53,13 +54,13 @@ def parse_yaml(text: str, source: str) -> Any:
     try:
         return _values(text)
     except _RefusedError as error:
-        problem = Problem(_place(error.node.start_mark), str(error))
+        problem = Problem(_place(error.mark), str(error))
     except MarkedYAMLError as error:
         reason = (error.problem or "").partition("\n")[0]
         problem = Problem(_place(error.problem_mark), f"not valid YAML: {reason}.")
     except RecursionError:
         problem = Problem("", _TOO_DEEP)
-    except (YAMLError, ValueError, LookupError) as error:
+    except (YAMLError, ValueError, LookupError, AssertionError) as error:
         problem = Problem("", f"not valid YAML: {' '.join(str(error).split())}.")
     raise StudyError([problem], source)
 
@@ -69,15 +70,33 @@ _TOO_DEEP = f"values are nested deeper than {_DEEPEST} levels."
 
 
 class _RefusedError(Exception):
-    """A node that no study may hold."""
+    """Valid YAML that no study may hold, and where it begins."""
 
-    def __init__(self, node: Node, reason: str) -> None:
+    def __init__(self, mark: Any, reason: str) -> None:
         super().__init__(reason)
-        self.node = node
+        self.mark = mark
+
+
+class _Scanner(Scanner):
+    """Scanner of YAML 1.2 that stops at deep brackets; its time is quadratic in their depth."""
+
+    def scan_yaml_directive_value(self, start_mark: Any) -> Any:
+        version = super().scan_yaml_directive_value(start_mark)
+        if version != (1, 2):
+            line = "%YAML " + ".".join(map(str, version))
+            reason = f"{shown(line)}: only YAML 1.2 is read; remove this line."
+            raise _RefusedError(start_mark, reason)
+        return version
+
+    def fetch_flow_collection_start(self, *token: Any, **options: Any) -> None:
+        if len(self.flow_context) >= _DEEPEST:
+            raise _RefusedError(self.reader.get_mark(), _TOO_DEEP)
+        super().fetch_flow_collection_start(*token, **options)
 
 
 def _values(text: str) -> Any:
     yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _Scanner
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # YAML lets a text use the name of an anchor again
         node = yaml.compose(text)
@@ -99,7 +118,7 @@ def _nodes(root: Node) -> Iterator[Node]:
 
     def visit(node: Node, depth: int) -> Iterator[Node]:
         if depth > _DEEPEST:
-            raise _RefusedError(node, _TOO_DEEP)
+            raise _RefusedError(node.start_mark, _TOO_DEEP)
         yield node
         size = 1
         for child in _children(node):
@@ -107,7 +126,9 @@ def _nodes(root: Node) -> Iterator[Node]:
                 yield from visit(child, depth + 1)
             size += sizes[id(child)]
         if size > _MOST_VALUES:
-            raise _RefusedError(node, f"holds more than {_MOST_VALUES:,} values; {_SHORTER}.")
+            raise _RefusedError(
+                node.start_mark, f"holds more than {_MOST_VALUES:,} values; {_SHORTER}."
+            )
         sizes[id(node)] = size
 
     yield from visit(root, 1)
@@ -131,11 +152,13 @@ def _check(node: Node, resolver: Any) -> None:
     kind = tag.removeprefix(_TAG)
     if kind not in _KINDS:
         tag = printable(tag.replace(_TAG, "!!"))
-        raise _RefusedError(node, f"{shown(tag)} is not a type of values; put texts in quotes.")
+        raise _RefusedError(
+            node.start_mark, f"{shown(tag)} is not a type of values; put texts in quotes."
+        )
     if isinstance(node, MappingNode):
         for key, _ in node.value:
             if not isinstance(key, ScalarNode):
-                raise _RefusedError(key, "a key must be a text.")
+                raise _RefusedError(key.start_mark, "a key must be a text.")
     elif isinstance(node, ScalarNode):
         _check_scalar(node, kind, resolver)
 
@@ -143,15 +166,17 @@ def _check(node: Node, resolver: Any) -> None:
 def _check_scalar(node: ScalarNode, kind: str, resolver: Any) -> None:
     text = node.value
     if match := _NOT_TEXT.search(text):
-        raise _RefusedError(node, f"holds the character U+{ord(match[0]):04X}, which is not text.")
+        raise _RefusedError(
+            node.start_mark, f"holds the character U+{ord(match[0]):04X}, which is not text."
+        )
     if kind == "str":
         return
     implicit = str(resolver.resolve(ScalarNode, text, (True, False))).removeprefix(_TAG)
     if implicit != kind and (implicit, kind) != ("int", "float"):
-        raise _RefusedError(node, f"{shown(text)} is not {_KINDS[kind]}.")
+        raise _RefusedError(node.start_mark, f"{shown(text)} is not {_KINDS[kind]}.")
     if kind == "int" and len(text) > _MOST_DIGITS:
         digits = f"a whole number of {len(text):,} digits; at most {_MOST_DIGITS} are allowed."
-        raise _RefusedError(node, digits)
+        raise _RefusedError(node.start_mark, digits)
 
 
 def _place(mark: Any) -> str:
