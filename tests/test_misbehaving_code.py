@@ -62,6 +62,14 @@ ACTS = {
     "attention": lambda: torch.backends.cuda.enable_math_sdp(False),
     "locale": lambda: locale.setlocale(locale.LC_ALL, "C"),
     "seeds": lambda: (torch.manual_seed(7), np.random.seed(7)),
+    "device": lambda: torch.set_default_device("meta"),
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16).__enter__(),
+    "mkldnn": lambda: setattr(torch.backends.mkldnn, "enabled", False),
+    "precision": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    "products": lambda: torch.set_float32_matmul_precision("medium"),
+    "method": lambda: setattr(torch.Tensor, "relu", torch.Tensor.sin),
+    "function": lambda: setattr(torch.nn.init, "kaiming_uniform_", lambda it, **of: it),
+    "hook": lambda: torch.nn.modules.module.register_module_forward_hook(lambda *of: 2 * of[-1]),
 }
 
 
@@ -74,6 +82,10 @@ def state() -> list[object]:
         *(torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()),
         *(torch.is_grad_enabled(), torch.is_anomaly_enabled()),
         *(os.fstat(number).st_ino for number in range(3)),
+        *(torch.get_default_device(), torch.is_autocast_enabled("cpu"), torch.Tensor.relu),
+        *(torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision()),  # type: ignore[attr-defined]
+        *(torch.backends.cuda.matmul.fp32_precision, torch.nn.init.kaiming_uniform_),
+        len(torch.nn.modules.module._global_forward_hooks),
     ]
 
 
@@ -108,6 +120,9 @@ CHANGED = {
     "dtype": "torch.set_default_dtype",
     "threads": "torch.set_num_threads",
     "cudnn": "torch.backends.cudnn.benchmark",
+    "autocast": "torch.autocast",
+    "precision": "torch.backends.fp32_precision",
+    "products": "torch.set_float32_matmul_precision",
 }
 
 
@@ -123,6 +138,43 @@ def test_a_run_that_changes_a_setting_on_its_way_is_refused(
         (record,) = results.records
     assert record.status is Status.ERROR
     assert f"Misbehaving changes the setting of {CHANGED[act]} for every run" in record.reason
+
+
+def test_a_run_that_replaces_a_function_of_pytorch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WITHIN, "act", ACTS["method"])
+    loud = {"torch": "tests.test_misbehaving_code:Misbehaving", "lr": 0.1}
+    with Study(**small_keys(optimizers=[loud])).run(tmp_path) as results:
+        (record,) = results.records
+    assert record.status is Status.ERROR
+    assert "Misbehaving replaces torch.Tensor.relu for every run" in record.reason
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "products"),
+    [
+        (torch.backends, "ieee", "highest"),
+        (torch.backends, "tf32", "high"),
+        (torch.backends.cuda.matmul, "tf32", "high"),
+        (torch.backends.cudnn.conv, "ieee", "highest"),  # type: ignore[attr-defined]
+        (torch.backends.mkldnn.matmul, "bf16", "medium"),  # type: ignore[attr-defined]
+    ],
+)
+def test_a_program_may_set_the_precision_of_pytorch_in_the_newer_way(
+    place: Any, value: str, products: str, tmp_path: Path
+) -> None:
+    """PyTorch then refuses to read the older settings."""
+    before = place.fp32_precision
+    place.fp32_precision = value
+    try:
+        with Study(**small_keys()).run(tmp_path) as results:
+            (record,) = results.records
+        assert place.fp32_precision == value
+    finally:
+        place.fp32_precision = before
+    assert record.status is Status.DONE
+    assert record.facts.float32_products == products
 
 
 class Restless(torch.nn.Module):

@@ -22,6 +22,7 @@ from optrial.models import (
     activation_count,
     build_objective,
     finished,
+    float32_products,
     needs_whole_split,
     output_count,
     seeded_draws,
@@ -170,7 +171,7 @@ def has_own_code(run: RunSpec) -> bool:
 def arithmetic_facts() -> RunFacts:
     """Return the settings of PyTorch that affect rounding."""
     return RunFacts(
-        float32_products=torch.get_float32_matmul_precision(),  # "highest" is without TF32
+        float32_products=float32_products(),  # "highest" is without TF32
         deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
         cudnn_benchmark=torch.backends.cudnn.benchmark,
     )

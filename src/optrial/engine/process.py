@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from optrial.data import Dataset
 from optrial.memory import MemoryLimit, limits_address_space, memory_limit, resident_memory
+from optrial.models import apply_settings, float32_products, settings
 from optrial.plan import step_work
 from optrial.spec import RunFacts, RunSpec
 
@@ -117,13 +118,14 @@ def _repeatable_convolutions(*, on_gpu: bool) -> Iterator[None]:
         yield
         return
     cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.allow_tf32
+    place = "torch.backends.cudnn."
+    before = {name: value for name, value in settings().items() if name.startswith(place)}
     cudnn.deterministic = True
-    cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
+    cudnn.allow_tf32 = float32_products() != "highest"
     try:
         yield
     finally:
-        cudnn.deterministic, cudnn.allow_tf32 = before
+        apply_settings(before)
 
 
 @cache

@@ -24,7 +24,7 @@ from optrial.engine.learner import Arrays, Floats, Learner, Steps
 from optrial.engine.process import FreedMemory, machine_load, process_for
 from optrial.engine.validation import EarlyStops, Plateaus
 from optrial.errors import Problem, StudyError, listed
-from optrial.models import changed_settings, settings
+from optrial.models import Snapshot
 from optrial.records import Segment
 from optrial.spec import FINAL, MetricName, RunFacts, RunSpec, Seconds, Status, metric_label
 
@@ -124,11 +124,11 @@ class Training:
         """
         freed = FreedMemory()
         with process_for(self.learner):
-            before = settings()
+            before = Snapshot()
             for _ in self._run(keep_going):
                 freed.limit()
                 # A resumed training would lack the change, and other runs would have it.
-                if changes := changed_settings(before):
+                if changes := before.changes():
                     optimizers = listed(list(dict.fromkeys(run.optimizer for run in self.specs)))
                     raise StudyError([Problem("", f"{optimizers} {changes[0]}")])
                 yield

@@ -72,8 +72,9 @@ from optrial.models.trial.code import second_derivative_problem, try_batch, try_
 from optrial.models.trial.optimizer import TrialOptimizer, gradients_of, try_optimizer
 from optrial.models.trial.problem import TrialProblem
 from optrial.models.trial.settings import (
+    Snapshot,
     apply_settings,
-    changed_settings,
+    float32_products,
     kept_process,
     settings,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "Objective",
     "RoleOfParameter",
     "SampleCost",
+    "Snapshot",
     "TrialOptimizer",
     "TrialProblem",
     "Units",
@@ -105,7 +107,6 @@ __all__ = [
     "build_objective",
     "build_optimizer",
     "call_count",
-    "changed_settings",
     "check_input_shape",
     "check_loss",
     "check_metric",
@@ -115,6 +116,7 @@ __all__ = [
     "drawn_signs",
     "drop_threshold",
     "finished",
+    "float32_products",
     "foreign_types",
     "forget_gradients",
     "freeze",

@@ -32,6 +32,7 @@ __all__ = [
     "LOCK_SPACE",
     "ConflictError",
     "Database",
+    "FileInPlace",
     "file_lock",
     "find_database",
     "lossless_text",
@@ -279,6 +280,41 @@ class Database:
                 return f"{meaning} ({message}). {remedy.format(location=self.shown)}"
         check = CHECK.format(location=self.shown)
         return f"{message}. Run again to continue; check what is stored: {check}"
+
+
+class FileInPlace:
+    """The file of a database that this process writes to, which must stay where it is.
+
+    SQLite does not notice that its file is deleted: what it writes then ends with the process.
+
+    Args:
+        folder: the folder of the study; None on a server.
+        shown: location to show in messages.
+    """
+
+    def __init__(self, folder: Path | None, shown: str) -> None:
+        self._file = folder and (folder / "study.db").absolute()  # the current folder may change
+        self._shown = shown
+        self._identity = self._current()
+
+    def check(self) -> None:
+        """Check that the file is still there.
+
+        Raises:
+            StoreError: it was deleted, moved or replaced.
+        """
+        if self._current() != self._identity:
+            raise StoreError(
+                f"{self._shown}: study.db was deleted, moved or replaced while this process wrote "
+                "to it. If it was moved, move it back, then run again to continue; if it was "
+                "deleted, running again trains all its runs."
+            )
+
+    def _current(self) -> tuple[int, int] | None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = self._file and self._file.stat()
+            return status and (status.st_dev, status.st_ino)
+        return None
 
 
 class ConflictError(StoreError):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from optrial.errors import StoreBusyError, StoreError, suggest
 from optrial.garbage import collecting_no_garbage
-from optrial.records.database import Database, find_database
+from optrial.records.database import Database, FileInPlace, find_database
 from optrial.records.encoding import decode_checkpoint, encode_checkpoint
 from optrial.records.leases import GRACE_PERIOD, HEARTBEAT_INTERVAL, Check, Claim, Leases
 from optrial.records.queries import (
@@ -111,6 +111,7 @@ class Store:
         self._journal_moved_at = time.monotonic()
         self._writer = database.engine.execution_options(writing=True)
         self._leases: Leases | None = None  # while this process trains into a server
+        self._file: FileInPlace | None = None  # while this process is the only writer
 
     @classmethod
     def open(
@@ -183,8 +184,11 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[sql.Connection]:
         """Open a transaction: everything in it is stored, or nothing."""
-        with self._database.errors(), self._writer.begin() as connection:
-            yield connection
+        with self._database.errors():
+            with self._writer.begin() as connection:
+                yield connection
+            if self._file:
+                self._file.check()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -202,7 +206,11 @@ class Store:
                     )
             with self._writing() as connection:
                 set_meta(connection, writer=f"process {os.getpid()} on {socket.gethostname()}")
-            yield
+            self._file = FileInPlace(self._database.folder, self.shown)
+            try:
+                yield
+            finally:
+                self._file = None
             with suppress(StoreError):  # the file stays larger than it has to be
                 self._database.shrink()
 

@@ -9,9 +9,12 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,14 @@ import torch
 from optrial.descriptors import kept_descriptors
 from optrial.interruption import STOPPING
 
-__all__ = ["apply_settings", "changed_settings", "kept_process", "kept_settings", "settings"]
+__all__ = [
+    "Snapshot",
+    "apply_settings",
+    "float32_products",
+    "kept_process",
+    "kept_settings",
+    "settings",
+]
 
 _Setting = tuple[Callable[[], Any], Callable[[Any], object]]
 
@@ -29,20 +39,84 @@ def _attribute(place: object, name: str) -> _Setting:
     return lambda: getattr(place, name), lambda value: setattr(place, name, value)
 
 
+def _older(setting: _Setting) -> _Setting:
+    """Return a setting of precision that cannot be read, and is None, after `fp32_precision`."""
+    read, write = setting
+
+    def value() -> Any:
+        with suppress(RuntimeError):
+            return read()
+        return None
+
+    return value, lambda value: None if value is None else write(value)
+
+
 def _flushes_denormals() -> bool:
     """Return whether this thread counts denormal numbers as 0."""
-    return not (torch.full((1,), 2.0**-1030, dtype=torch.float64) * 1.0).item()
+    return not (torch.full((1,), 2.0**-1030, dtype=torch.float64, device="cpu") * 1.0).item()
 
+
+def _autocasts() -> int:
+    """Return the number of autocast blocks that were entered and not left."""
+    torch.autocast_increment_nesting()
+    return int(torch.autocast_decrement_nesting())
+
+
+def _leave_autocasts(number: int) -> None:
+    while _autocasts() > number:
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
+
+
+_CUDNN: Any = torch.backends.cudnn
+_MKLDNN: Any = torch.backends.mkldnn
 
 _SETTINGS: Mapping[str, _Setting] = {
     "torch.set_default_dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch.set_default_device": (torch.get_default_device, torch.set_default_device),
     "torch.set_grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch.set_num_threads": (torch.get_num_threads, torch.set_num_threads),
-    "torch.set_float32_matmul_precision": (
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
+    # The older settings of precision write the newer ones, which therefore come after them.
+    "torch.set_float32_matmul_precision": _older(
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
     ),
+    "torch.backends.cudnn.allow_tf32": _older(_attribute(torch.backends.cudnn, "allow_tf32")),
+    "torch.backends.cuda.matmul.allow_tf32": _older(
+        _attribute(torch.backends.cuda.matmul, "allow_tf32")
+    ),
+    **{
+        f"torch.backends{name}.fp32_precision": _attribute(place, "fp32_precision")
+        for name, place in {
+            "": torch.backends,
+            ".cuda.matmul": torch.backends.cuda.matmul,
+            ".cudnn": _CUDNN,
+            ".cudnn.conv": _CUDNN.conv,
+            ".cudnn.rnn": _CUDNN.rnn,
+            ".mkldnn": _MKLDNN,
+            ".mkldnn.matmul": _MKLDNN.matmul,
+            ".mkldnn.conv": _MKLDNN.conv,
+            ".mkldnn.rnn": _MKLDNN.rnn,
+        }.items()
+    },
+    "torch.autocast": (_autocasts, _leave_autocasts),
+    **{
+        f"torch.set_autocast_enabled({device!r})": (
+            partial(torch.is_autocast_enabled, device),
+            partial(torch.set_autocast_enabled, device),
+        )
+        for device in ("cpu", "cuda")
+    },
+    **{
+        f"torch.set_autocast_dtype({device!r})": (
+            partial(torch.get_autocast_dtype, device),
+            partial(torch.set_autocast_dtype, device),
+        )
+        for device in ("cpu", "cuda")
+    },
+    **{
+        f"torch.backends.mkldnn.{name}": _attribute(_MKLDNN, name)
+        for name in ("enabled", "deterministic")
+    },
     "torch.use_deterministic_algorithms": (
         torch.are_deterministic_algorithms_enabled,
         torch.use_deterministic_algorithms,
@@ -54,12 +128,11 @@ _SETTINGS: Mapping[str, _Setting] = {
     "torch.set_flush_denormal": (_flushes_denormals, torch.set_flush_denormal),
     **{
         f"torch.backends.cudnn.{name}": _attribute(torch.backends.cudnn, name)
-        for name in ("enabled", "benchmark", "deterministic", "allow_tf32")
+        for name in ("enabled", "benchmark", "deterministic")
     },
     **{
         f"torch.backends.cuda.matmul.{name}": _attribute(torch.backends.cuda.matmul, name)
         for name in (
-            "allow_tf32",
             "allow_fp16_reduced_precision_reduction",
             "allow_bf16_reduced_precision_reduction",
         )
@@ -92,29 +165,109 @@ def apply_settings(values: Mapping[str, Any]) -> None:
             write(value)
 
 
-def changed_settings(before: Mapping[str, Any]) -> list[str]:
-    """Return one sentence per setting that is no longer as `settings` returned it."""
-    return [_sentence(name) for name, (read, _) in _SETTINGS.items() if read() != before[name]]
+def float32_products() -> str:
+    """Return PyTorch's precision of float32 matrix products: highest, high or medium.
+
+    If code set `fp32_precision`, which the older setting cannot express, it is the lowest of those
+    of CPU and GPU.
+    """
+    products = _SETTINGS["torch.set_float32_matmul_precision"][0]()
+    if products is not None:
+        return str(products)
+    backends = torch.backends.cuda.matmul, _MKLDNN.matmul
+    chosen = {backend.fp32_precision for backend in backends}
+    return "medium" if "bf16" in chosen else "high" if "tf32" in chosen else "highest"
 
 
-def _sentence(name: str) -> str:
-    return (
-        f"changes the setting of {name} for every run in this process; restore it, or change it "
-        "once, before any training, when the module is imported"
-    )
+# Places whose functions code may replace, and the names of these functions.
+_PLACES: Mapping[str, Any] = {
+    "torch": torch,
+    "torch.Tensor": torch.Tensor,
+    "torch.nn.functional": torch.nn.functional,
+    "torch.nn.init": torch.nn.init,
+    "torch.nn.Module": torch.nn.Module,
+    "torch.optim.Optimizer": torch.optim.Optimizer,
+}
+_NAMES: Mapping[str, Set[str]] = {
+    place: {name for name in dir(holder) if callable(getattr(holder, name, None))}
+    for place, holder in _PLACES.items()
+}
+# Functions that are called beside those of every module or optimizer.
+_HOOKS: Mapping[str, dict[int, Any]] = {
+    f"{module.__name__}.{name}": hooks
+    for module in map(import_module, ("torch.nn.modules.module", "torch.optim.optimizer"))
+    for name, hooks in vars(module).items()
+    if name.startswith("_global_") and isinstance(hooks, dict)
+}
+
+
+class Snapshot:
+    """What user code may change of PyTorch: its settings, its functions and its global hooks."""
+
+    def __init__(self) -> None:
+        self._settings = settings()
+        self._functions = {place: dict(vars(holder)) for place, holder in _PLACES.items()}
+        self._hooks = {name: dict(hooks) for name, hooks in _HOOKS.items()}
+
+    def changes(self) -> list[str]:
+        """Return one sentence per change since then."""
+        read = {name: read() for name, (read, _) in _SETTINGS.items()}
+        changed = [n for n, value in read.items() if value not in (None, self._settings[n])]
+        return [
+            *(f"changes the setting of {name} {_FOR_ALL}" for name in changed),
+            *(f"replaces {place}.{name} {_FOR_ALL}" for place, name in self._replaced()),
+            *(f"changes {name} {_FOR_ALL}" for name in self._hooked()),
+        ]
+
+    def restore(self) -> None:
+        """Undo every change since then."""
+        for name, (read, write) in _SETTINGS.items():
+            if read() != self._settings[name]:
+                write(self._settings[name])
+        for place, name in self._replaced():
+            if name in self._functions[place]:
+                setattr(_PLACES[place], name, self._functions[place][name])
+            else:
+                delattr(_PLACES[place], name)
+        for name in self._hooked():
+            _HOOKS[name].clear()
+            _HOOKS[name].update(self._hooks[name])
+
+    def _replaced(self) -> list[tuple[str, str]]:
+        replaced = []
+        for place, before in self._functions.items():
+            now = vars(_PLACES[place])
+            if now != before:  # names that are added do not count
+                names = sorted(_NAMES[place] & (before.keys() | now.keys()))
+                changed = [name for name in names if now.get(name) is not before.get(name)]
+                replaced += [(place, name) for name in changed if not _is_pytorchs(now.get(name))]
+        return replaced
+
+    def _hooked(self) -> list[str]:
+        return [name for name, hooks in _HOOKS.items() if hooks != self._hooks[name]]
+
+
+def _is_pytorchs(function: object) -> bool:
+    """Return whether PyTorch defines a function; when it compiles, it wraps some of its own."""
+    scope = function.__globals__ if isinstance(function, FunctionType) else {}
+    return str(scope.get("__name__")).partition(".")[0] == torch.__name__
+
+
+_FOR_ALL = (
+    "for every run in this process; restore it, or change it once, before any training, when the "
+    "module is imported"
+)
 
 
 @contextmanager
 def kept_settings() -> Iterator[list[str]]:
     """Restore the settings on exit; yield a list that then gets one sentence per change."""
-    before, changes = settings(), list[str]()
+    before, changes = Snapshot(), list[str]()
     try:
         yield changes
     finally:
-        changes += changed_settings(before)
-        for name, (read, write) in _SETTINGS.items():
-            if read() != before[name]:
-                write(before[name])
+        changes += before.changes()
+        before.restore()
 
 
 @contextmanager
