@@ -312,8 +312,9 @@ class FileInPlace:
 
     def _current(self) -> tuple[int, int] | None:
         with suppress(FileNotFoundError, NotADirectoryError):
-            status = self._file and self._file.stat()
-            return status and (status.st_dev, status.st_ino)
+            if self._file:
+                status = self._file.stat()
+                return status.st_dev, status.st_ino
         return None
 
 
