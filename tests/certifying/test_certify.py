@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import optrial
-from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate
+from optrial.certifying import Certificate, Finding, Kind, Verdict, certificate, workable
 from optrial.certifying.checks import arguments
 from optrial.certifying.checks.interface import leaves_gradients_alone
 from optrial.certifying.conditions import Case, Item, condition_of
@@ -384,7 +384,7 @@ def test_what_cannot_be_made_is_not_comparable(target: Any, reason: str) -> None
 
 
 def test_slow_steps_have_no_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate, "_LONGEST_STEP", -1.0)
+    monkeypatch.setattr(workable, "_LONGEST_STEP", -1.0)
     assert "a certificate has thousands" in optrial.certify("torch.optim:SGD").reason
 
 
@@ -574,7 +574,7 @@ def test_an_error_of_the_rule_is_no_fault_of_the_class(monkeypatch: pytest.Monke
     def fails(*_: object, **__: object) -> object:
         raise RuntimeError("the rule fails")
 
-    monkeypatch.setattr("optrial.certifying.certificate.replay", fails)
+    monkeypatch.setattr("optrial.certifying.pairing.replay", fails)
     with pytest.raises(RuntimeError, match="the rule fails"):
         optrial.certify("torch.optim:SGD", draws=2)
 

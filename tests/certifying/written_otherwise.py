@@ -36,6 +36,8 @@ class NumpyAdam(Written):
         super().__init__(params, defaults)
 
     def move(self, p, grad, state, group):
+        if p.is_complex():
+            raise TypeError("takes real weights only")
         if not state:
             state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
         state["step"] += 1

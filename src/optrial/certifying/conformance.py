@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from optrial.certifying.certificate import DRAWS, certificate_of
+from optrial.certifying.certificate import certificate_of
 from optrial.certifying.findings import Certificate
 from optrial.certifying.rule_certificate import certificate_of_rule
+from optrial.certifying.step_comparison import DRAWS
 from optrial.code import Trust, as_trust, is_code, load_code, register
 from optrial.errors import Problem, StudyError, shown, suggest
 from optrial.replay.target import Target

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optrial.certifying.certificate import compare_equations, versions_of, workable
+from optrial.certifying.certificate import versions_of
 from optrial.certifying.findings import Certificate, Finding, Kind
 from optrial.certifying.hypotheses import follows
 from optrial.certifying.rule_checks import problems_of_rule
+from optrial.certifying.step_comparison import compare_equations
 from optrial.certifying.subject import Subject
+from optrial.certifying.workable import workable
 from optrial.replay.binding import Binding, bindings_of, implemented_by_torch
 from optrial.replay.comparison import scale_of
 from optrial.replay.draws import drawn, drawn_setting
