@@ -14,7 +14,9 @@ from sklearn.model_selection import train_test_split
 
 from optrial.data import load_dataset
 from optrial.errors import DataError
+from optrial.study import Study
 from tests.data.objects import load_objects
+from tests.small import small_keys
 
 X = np.arange(40, dtype=np.float64).reshape(20, 2)
 Y = np.arange(20) % 3
@@ -101,7 +103,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     objects = np.empty(20, dtype=object)
     objects[:] = Bomb()
     np.savez(path, x=objects, y=Y)
-    with pytest.raises(DataError, match=r"cannot be read .*allow_pickle=False"):
+    with pytest.raises(DataError, match="holds Python objects, .* save arrays of numbers"):
         load_dataset(str(path), {})
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(DataError, match="cannot be read"):
@@ -327,3 +329,13 @@ def test_numbers_that_nearly_all_differ_are_no_classes() -> None:
 def test_labels_of_one_logit(labels: Any, expected: Any) -> None:
     loaded = load_objects({"train": (X, labels)}, targets="binary")
     assert np.array_equal(loaded.splits["train"].targets.ravel(), expected)
+
+
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+def test_a_single_value_is_no_array_of_samples(name: str, tmp_path: Path) -> None:
+    arrays = {"inputs": np.ones((8, 2)), "targets": np.arange(8) % 2} | {name: np.float32(3)}
+    np.savez(tmp_path / "single.npz", **arrays)  # type: ignore[arg-type]
+    problem = {"dataset": str(tmp_path / "single.npz"), "model": "mlp"}
+    study = Study(**small_keys(problem=problem, batch_size=4))
+    with pytest.raises(DataError, match=f"{name} is a single value; save one row per sample"):
+        study.load_data()

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,31 @@ def test_thousands(
     text = rows("x;y", *(f"{cell};{index % 2}" for index, cell in enumerate(cells)))
     dataset = loaded(tmp_path, text, **arguments)
     assert np.array_equal(inputs_of(dataset)[:, 0], np.float32(values * 10))
+
+
+@pytest.mark.parametrize(
+    ("cell", "arguments"),
+    [
+        ("0,41", {"thousands": ","}),
+        ("0.047", {"thousands": "."}),
+        ("1,2345", {"thousands": ","}),
+        ("1,23,4567.5", {"thousands": ","}),
+        ("-12.5", {"thousands": ".", "decimal": ","}),
+    ],
+)
+def test_marks_that_do_not_separate_thousands_are_refused(
+    cell: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """pandas would leave the mark out, and read 0,41 as 41."""
+    text = rows("x;y", *["7;0", f"{cell};1"] * 10)
+    with pytest.raises(DataError, match=f"{re.escape(cell)}' .data row 2., in which"):
+        loaded(tmp_path, text, **arguments)
+
+
+def test_groups_of_two_digits_and_missing_values(tmp_path: Path) -> None:
+    text = rows("x;y", *["12,34,567;0", ",;1", "-,;0", "8;1"] * 10)
+    dataset = loaded(tmp_path, text, thousands=",", na_values=[",", "-,"], impute="mean")
+    assert inputs_of(dataset)[0, 0] == 1234567
 
 
 def test_comma_that_is_open_is_asked_for(tmp_path: Path) -> None:

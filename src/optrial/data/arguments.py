@@ -583,8 +583,17 @@ class TextTableArguments(TableArguments):
     @classmethod
     def _is_one_character(cls, value: str | None) -> str | None:
         value = {"\\t": "\t", "tab": "\t", "comma": ",", " ": r"\s+"}.get(value or "", value)
-        if value is not None and len(value) != 1 and value != r"\s+":
+        if value is not None and value != r"\s+" and (len(value) != 1 or value in '\r\n"'):
             raise ValueError(r"must be one character, such as ';', or \s+ for spaces")
+        return value
+
+    @field_validator("decimal", "thousands")
+    @classmethod
+    def _is_a_mark(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and (value.isalnum() or value in '+-"\r\n'):
+            raise ValueError("must be a mark within numbers, such as '.' or ','")
+        if value is not None and info.data.get("decimal") == value:
+            raise ValueError("must differ from decimal")
         return value
 
 

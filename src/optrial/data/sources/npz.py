@@ -140,11 +140,19 @@ def _loaded(path: Path, names: list[str]) -> dict[str, Array]:
                 check_header(archive, f"{name}.npy")
         # Opened here because NumPy does not close a file that is not an archive.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
+            arrays = {name: file[name] for name in names}
     except Exception as error:
         if out_of_memory(error):
             raise
+        if "Object arrays" in str(error):
+            raise DataError(
+                f"{path} holds Python objects, which are not loaded because they may run code; "
+                "save arrays of numbers or texts, such as array.astype(float)"
+            ) from error
         raise _unreadable(path, error) from error
+    if single := [name for name, array in arrays.items() if not array.ndim]:
+        raise DataError(f"{path}: {single[0]} is a single value; save one row per sample")
+    return arrays
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

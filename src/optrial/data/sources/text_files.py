@@ -109,6 +109,8 @@ def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataF
         notation, table = better, _parsed(rows, arguments, better)
     if notation.decimal is notation.thousands is None:
         _check_points(rows)
+    if notation.thousands is not None:
+        _check_groups(rows, table, notation)
     return table, [*notes, *notation_notes(arguments, notation)]
 
 
@@ -353,6 +355,32 @@ def _stripped(column: Cells) -> Cells:
     """Remove spaces around texts; a text of spaces only becomes missing."""
     texts = [cell for cell in column.unique() if isinstance(cell, str) and cell != cell.strip()]
     return column.replace({cell: cell.strip() or None for cell in texts}) if texts else column
+
+
+def _check_groups(rows: _Text, table: pd.DataFrame, notation: Notation) -> None:
+    """Refuse numbers in which the separator of thousands does not end groups of digits.
+
+    pandas leaves it out wherever it is, so 0,41 would become 41. The last group has three digits,
+    the others may have two, as in India.
+    """
+    mark, decimal = re.escape(notation.thousands or ""), re.escape(notation.decimal or ".")
+    groups = re.compile(rf"[-+]?[1-9]\d{{0,2}}({mark}\d\d\d?)*{mark}\d{{3}}({decimal}\d*)?")
+    numeric = [
+        place
+        for place, kind in enumerate(table.dtypes)
+        if pd.api.types.is_any_real_numeric_dtype(kind)
+    ]
+    written = itertools.islice(_rows(rows.content, rows.separator), int(rows.header), None)
+    for number, row in enumerate(written):
+        for place in numeric:
+            cell = row[place].strip()
+            wrong = (notation.thousands or "") in cell and not groups.fullmatch(cell)
+            if wrong and not pd.isna(table.iat[number, place]):
+                raise DataError(
+                    f"{rows.path}: column '{table.columns[place]}' holds {cell!r} (data row "
+                    f"{number + 1}), in which {notation.thousands!r} does not separate thousands; "
+                    "correct it, or the argument thousands"
+                )
 
 
 def _check_points(rows: _Text) -> None:
