@@ -77,7 +77,7 @@ def test_npz_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"x": X, "y": Y, "labels": Y}, "name them"),
         ({"x": X, "y": Y, "val": Y}, "name them"),
         ({"x": X, "y": Y[:-1]}, r"inconsistent numbers of samples: \[20, 19\]"),
-        ({"x": np.float64(1), "y": Y}, "cannot divide"),
+        ({"x": np.float64(1), "y": Y}, "x is a single value"),
     ],
 )
 def test_npz_with_other_arrays_is_refused(
@@ -103,7 +103,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     objects = np.empty(20, dtype=object)
     objects[:] = Bomb()
     np.savez(path, x=objects, y=Y)
-    with pytest.raises(DataError, match="holds Python objects, .* save arrays of numbers"):
+    with pytest.raises(DataError, match=r"holds Python objects, .* save arrays"):
         load_dataset(str(path), {})
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(DataError, match="cannot be read"):

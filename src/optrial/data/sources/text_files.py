@@ -370,12 +370,13 @@ def _check_groups(rows: _Text, table: pd.DataFrame, notation: Notation) -> None:
         for place, kind in enumerate(table.dtypes)
         if pd.api.types.is_any_real_numeric_dtype(kind)
     ]
+    missing_cells = table.isna()
     written = itertools.islice(_rows(rows.content, rows.separator), int(rows.header), None)
     for number, row in enumerate(written):
         for place in numeric:
             cell = row[place].strip()
             wrong = (notation.thousands or "") in cell and not groups.fullmatch(cell)
-            if wrong and not pd.isna(table.iat[number, place]):
+            if wrong and not missing_cells.iat[number, place]:
                 raise DataError(
                     f"{rows.path}: column '{table.columns[place]}' holds {cell!r} (data row "
                     f"{number + 1}), in which {notation.thousands!r} does not separate thousands; "
