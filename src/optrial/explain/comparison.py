@@ -185,7 +185,7 @@ REASONS: Mapping[str, str] = {
         "gradient alone follows the slope at once."
     ),
     "scaling": (
-        "What a gradient is divided by decides how far each coordinate moves, and so which "
+        "The divisor of a gradient decides how far each coordinate moves, and so which "
         "learning rates work."
     ),
     "bias correction": (

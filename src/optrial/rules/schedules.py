@@ -239,7 +239,7 @@ class Cosine(Schedule):
 
 
 class CosineRestarts(Schedule):
-    """Decays along half cosines that start anew at lr; as CosineAnnealingWarmRestarts."""
+    """Decays along half cosines that restart at lr; as CosineAnnealingWarmRestarts."""
 
     period: PositiveTime = Field(description="duration of the first half cosine")
     growth: Annotated[int, Field(ge=1)] = Field(

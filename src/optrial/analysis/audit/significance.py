@@ -211,8 +211,8 @@ def test_set_noise(context: Context) -> Iterator[Observation]:
 
 @audit_rule("D12", Severity.ADVICE, "a difference is significant but too small to matter")
 def no_practical_size(context: Context) -> Iterator[Observation]:
-    """With many seeds, a difference of a hundredth of a point becomes significant. Whether it
-    matters is a separate question.
+    """With many seeds, a difference of a hundredth of a point becomes significant. It need not
+    matter in practice.
 
     Source: Benavoli et al. 2017 (region of practical equivalence).
     Example: the 95 % interval of the difference, 0.012 to 0.061 points, lies within 0.1 points of

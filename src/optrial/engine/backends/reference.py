@@ -236,7 +236,7 @@ class ReferenceEngine(SoloEngine):
             batches: batches of a step.
             step: number of the step.
             drawn: draws of the model for each batch, which are kept at first and then repeated;
-                None to draw anew.
+                None for new draws.
         """
         spec, shares, signs = self.spec, [1.0], self._signs(step)
         estimates = {name: torch.zeros_like(sign) for name, sign in signs.items()}
