@@ -301,3 +301,19 @@ class Averaging(nn.Module):
         if self.training:
             self.mean.lerp_(outputs.detach().mean(0), 0.1)
         return outputs
+
+
+class Optional(nn.Module):
+    """Has parts without parameters if asked for: a matrix, a convolution and a vector."""
+
+    def __init__(self, empty: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))
+        shapes = ((0, 5), (3, 0, 2, 2), (0,)) if empty else ()
+        self.parts = nn.ParameterList(torch.zeros(shape) for shape in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(x)
+        for part in self.parts:
+            outputs = outputs + part.sum()
+        return outputs

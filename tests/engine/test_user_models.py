@@ -203,3 +203,21 @@ def test_a_stack_that_would_not_resume_the_same_is_not_resumed() -> None:
     )
     with pytest.raises(CheckpointError, match="does not take the same steps"):
         check.check(training, training.checkpoint())
+
+
+@pytest.mark.parametrize("engine", ["reference", "stacked"])
+@pytest.mark.parametrize(
+    "rule", ["adam", "muon", "normuon", "scion", "psgd_kron", "prodigy", "soap", "shampoo"]
+)
+def test_parameters_without_numbers_change_nothing(rule: str, engine: str) -> None:
+    losses = []
+    for empty in (False, True):
+        model = {"factory": "tests.user_models:Optional", "args": {"empty": empty}}
+        small, dataset = small_plan(
+            problem={"dataset": dict(MOONS), "model": model}, budget={"steps": 3},
+            precision="float64", optimizers=[{"rule": rule, "lr": 0.01}],
+        )  # fmt: skip
+        segment = train(small.runs[0], dataset, engine)
+        assert not segment.reason
+        losses.append(segment.curves["test_loss"].values[-1])
+    assert losses[0] == losses[1]

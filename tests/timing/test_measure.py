@@ -17,6 +17,7 @@ from optrial.engine import Engines, Learner
 from optrial.errors import EngineError
 from optrial.spec import RunSpec
 from optrial.timing import StudyTiming, measure, read_timing
+from optrial.timing.figure import timing_figure
 from optrial.timing.measure import time_study
 from optrial.timing.table import timing_notes, timing_rows
 from tests.conftest import Command
@@ -299,6 +300,28 @@ def test_engines_are_timed_beside_each_other() -> None:
     assert {"× engine numpy", "epoch (s)"} <= set(columns)
     assert len(rows) == 4
     assert StudyTiming.from_dict(json.loads(timing.as_json())) == timing
+
+
+def test_a_time_names_the_engine_that_trained() -> None:
+    """Classes of PyTorch are trained by the reference engine alone."""
+    optimizers = [{"rule": "sgd", "lr": 0.1}, {"name": "theirs", "torch": "torch.optim:SGD"}]
+    plan, dataset = small_plan(optimizers=optimizers)
+    options: Any = {"rounds": 3, "turn_seconds": 0.0, "memory": False}
+    timing = time_study(plan, dataset, engines=["stacked", "reference"], **options)
+    rows = [
+        (entry.optimizer, entry.engine, entry.conditions["engine"]) for entry in timing.settings
+    ]
+    stacked = rows[0][1]
+    assert stacked.startswith(("stacked", "compiled"))
+    assert rows == [
+        ("sgd", stacked, "stacked"),
+        ("theirs", "reference", "reference"),
+        ("sgd", "reference", "reference"),
+    ]
+    one = time_study(plan, dataset, engines=["stacked"], **options)
+    label = timing_figure(one).axes[-1].get_xlabel()
+    assert "stacked engine" in label
+    assert "and reference engine, cpu" in label
 
 
 def test_seconds_per_epoch_are_steps_of_an_epoch() -> None:

@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from optrial.errors import USER_CODE_ERRORS, one_line
 from optrial.models.arguments import Shape
@@ -53,8 +54,15 @@ def place_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that require a gradient, by name; tied ones under their first name."""
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+    """Return the parameters that require a gradient, by name; tied ones under their first name.
+
+    Those without numbers, of shape (0, 5) for example, are left out: there is nothing to train.
+    """
+    return {
+        name: value
+        for name, value in model.named_parameters()
+        if value.requires_grad and (is_lazy(value) or value.numel())
+    }
 
 
 def check_parameters(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> None:

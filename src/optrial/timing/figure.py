@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from optrial.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
 from optrial.timing.results import SettingTiming, StudyTiming
-from optrial.timing.table import condition_text
+from optrial.timing.table import condition_text, engines_text
 
 __all__ = ["timing_figure"]
 
@@ -80,5 +80,6 @@ def _draw_step_times(
 
 
 def _x_label(timing: StudyTiming) -> str:
-    text = f"ms per step, {timing.engine} engine, {timing.device}\n× relative to {timing.first}"
+    engines = engines_text(timing)
+    text = f"ms per step, {engines}, {timing.device}\n× relative to {timing.first}"
     return literal(text)

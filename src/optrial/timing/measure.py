@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import zip_longest
 from statistics import median
 from typing import Any, Literal, cast
 
@@ -93,11 +92,9 @@ def time_study(
     load = os.getloadavg()[0]
     builder = Engines(dataset, plan.runs[0].precision, device)
     plans = [_with_engine(plan, engine) for engine in engines] or [plan]
-    contenders = [
-        replace(one, conditions={ENGINE: name} if len(plans) > 1 else {})
-        for name, part in zip_longest(engines, plans)
-        for one in _contenders(part, builder, progress)
-    ]
+    contenders = [one for part in plans for one in _contenders(part, builder, progress)]
+    if len(plans) > 1:
+        contenders = _apart(contenders)
     times = time_steps(
         [partial(builder.build, one.engine, [one.spec]) for one in contenders],
         rounds,
@@ -135,6 +132,19 @@ def _with_engine(plan: Plan, engine: str) -> Plan:
     runs = {run.run_id: replace(run, engine=cast(EngineName, engine)) for run in plan.runs}
     settings = {run.run_id: plan.settings[before] for before, run in runs.items()}
     return replace(plan, runs=tuple(runs.values()), settings=settings)
+
+
+def _apart(contenders: Sequence[_Contender]) -> list[_Contender]:
+    """Return contenders of several engines, each with the one that trains it, without repetitions.
+
+    A class of `torch.optim` is trained by the reference engine, whichever is asked for.
+    """
+    distinct: dict[tuple[str, str, str], _Contender] = {}
+    for one in contenders:
+        kind = one.engine.partition("+")[0].replace("compiled", "stacked")
+        key = replace(one.spec, engine="auto").run_id, one.setting, kind
+        distinct.setdefault(key, replace(one, conditions={ENGINE: kind}))
+    return list(distinct.values())
 
 
 def _contenders(plan: Plan, engines: Engines, progress: Progress) -> list[_Contender]:

@@ -74,9 +74,8 @@ def timing_notes(timing: StudyTiming) -> list[str]:
     """Return the notes below the table: how to read it, and remarks about the measurement."""
     threads = sorted({entry.threads for entry in timing.settings})
     counted = f"{' or '.join(map(str, threads))} thread{'s' if threads[-1] > 1 else ''}"
-    engines = dict.fromkeys(_ENGINES[entry.engine] for entry in timing.settings)
     lines = [
-        f"{' and '.join(engines)}, {timing.device}, {timing.precision}, {counted}. "
+        f"{engines_text(timing)}, {timing.device}, {timing.precision}, {counted}. "
         f"Medians of {timing.rounds} turns of each run alone; middle half in brackets.",
         f"× {timing.first}: step time relative to {timing.first}, round by round, at the same "
         "batch size and model. Ratios carry over to other machines better than seconds do.",
@@ -86,6 +85,11 @@ def timing_notes(timing: StudyTiming) -> list[str]:
     if timing.memory:
         lines.append(f"memory: {timing.memory}.")
     return [*lines, *timing.notes, *timing.failures]
+
+
+def engines_text(timing: StudyTiming) -> str:
+    """Return the engines that trained, as text: ``"stacked engine and reference engine"``."""
+    return " and ".join(dict.fromkeys(_ENGINES[entry.engine] for entry in timing.settings))
 
 
 def _implementation_notes(timing: StudyTiming) -> list[str]:
