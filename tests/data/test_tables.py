@@ -448,6 +448,42 @@ def test_classes_of_many_digits_stay_apart(start: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cells", "pair"),
+    [
+        (["1", "2", "1.0"], "'1' and '1.0'"),
+        (["+3", "2", "3"], "'+3' and '3'"),
+        (["10", "2", "1e1"], "'10' and '1e1'"),
+        (["1", "2", "1 "], "'1' and '1 '"),
+        (["TRUE", "FALSE", "True"], "'TRUE' and 'True'"),
+        (["cat", "dog", "cat "], "'cat' and 'cat '"),
+        (["1", "2", "3"], ""),
+        (["1.0", "2.0"], ""),
+        (["01", "02"], ""),
+        (["true", "false"], ""),
+        (["True", "False", "maybe"], ""),
+    ],
+)
+def test_a_class_that_is_written_in_several_ways_is_noted(
+    cells: list[str], pair: str, tmp_path: Path
+) -> None:
+    labels = [cells[row % len(cells)] for row in range(40)]
+    dataset = loaded(tmp_path, FRAME.assign(y=labels).to_csv(index=False))
+    words = f"target 'y' holds {pair}, which count as the same class"
+    assert any(note.startswith(words) for note in dataset.notes) == bool(pair)
+    assert len(dataset.summary.classes) == len(cells) - bool(pair)
+
+
+@pytest.mark.parametrize("other", ["1", "+1", "001"])
+def test_codes_that_are_one_number_are_refused(other: str, tmp_path: Path) -> None:
+    labels = [("01", "02", other)[row % 3] for row in range(40)]
+    with pytest.raises(DataError) as refused:
+        loaded(tmp_path, FRAME.assign(y=labels).to_csv(index=False))
+    assert f"target 'y' holds '01' and '{other}', which are one number" in str(refused.value)
+    as_text = FRAME.assign(y=[f"c{label}" for label in labels]).to_csv(index=False)
+    assert len(loaded(tmp_path, as_text).summary.classes) == 3
+
+
+@pytest.mark.parametrize(
     ("column", "reason"),
     [
         (np.arange(40), "it numbers the rows"),

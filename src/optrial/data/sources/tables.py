@@ -31,7 +31,9 @@ def read_table(request: Request[TextTableArguments]) -> Source:
     Raises:
         DataError: the file, its columns or its targets cannot be used.
     """
-    table, notes = read_text_table(request.path, request.arguments)
+    target, wanted = request.arguments.target, request.targets
+    classes = target if isinstance(target, str) and wanted in ("classes", "binary") else None
+    table, notes = read_text_table(request.path, request.arguments, classes)
     return table_source(request, table, notes)
 
 

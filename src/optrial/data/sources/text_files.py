@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import pandas as pd
@@ -53,6 +54,7 @@ _COPIES = 8  # at least: bytes, text, text to be parsed in four bytes each, fiel
 _ROW_BYTES = 50  # at least, beside the copies of its text
 _SAMPLE_ROWS = 200
 _COMMENT_MARKS = ("#", "%")
+_WITH_ZEROS = re.compile(r"[-+]?0\d+")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -79,8 +81,15 @@ class _Text:
     header: bool
 
 
-def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataFrame, list[str]]:
+def read_text_table(
+    path: Path, arguments: TextTableArguments, classes: str | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """Read a text file, plain or compressed.
+
+    Args:
+        path: the file.
+        arguments: how it is written.
+        classes: name of the column that holds classes; None for no such column.
 
     Returns:
         the table, and notes on everything that was recognised.
@@ -111,6 +120,8 @@ def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataF
         _check_points(rows)
     if notation.thousands is not None:
         _check_groups(rows, table, notation)
+    if classes in rows.names:
+        notes += _joined_classes(rows, str(classes), table[classes], notation)
     return table, [*notes, *notation_notes(arguments, notation)]
 
 
@@ -382,6 +393,49 @@ def _check_groups(rows: _Text, table: pd.DataFrame, notation: Notation) -> None:
                     f"{number + 1}), in which {notation.thousands!r} does not separate thousands; "
                     "correct it, or the argument thousands"
                 )
+
+
+def _joined_classes(rows: _Text, name: str, column: Cells, notation: Notation) -> Iterator[str]:
+    """Yield a note if a class is written in several ways, such as 1 and 1.0.
+
+    Raises:
+        DataError: they may be different ones, because one has zeros in front, as codes have.
+    """
+    place, first = rows.names.index(name), int(rows.header)
+    fields = itertools.islice(_rows(rows.content, rows.separator), first, None)
+    written: dict[str | Decimal, str] = {}
+    joined = ""
+    for cell in dict.fromkeys(row[place] for row in fields):
+        value = _class_of(cell, column, notation)
+        known = written.setdefault(value, cell)
+        if known == cell:
+            continue
+        if any(_WITH_ZEROS.fullmatch(text.strip()) for text in (known, cell)):
+            raise DataError(
+                f"{rows.path} cannot be used: target '{name}' holds {known!r} and {cell!r}, which "
+                "are one number, but may be two codes; write them alike if they are the same "
+                "class, or as text, such as 'c01', if they are not"
+            )
+        joined = joined or f"{known!r} and {cell!r}"
+    if joined:
+        yield (
+            f"target '{name}' holds {joined}, which count as the same class; write them as other "
+            "texts, such as 'a' and 'b', if they are not"
+        )
+
+
+def _class_of(cell: str, column: Cells, notation: Notation) -> str | Decimal:
+    """Return a cell as the parsed column holds it: a number, a word of any case, or text."""
+    text = cell.strip()
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return text.casefold()
+    if not pd.api.types.is_numeric_dtype(column.dtype):
+        return text
+    plain = text.replace(notation.thousands or "", "").replace(notation.decimal or ".", ".")
+    try:
+        return Decimal(plain) if PLAIN_NUMBER.fullmatch(plain) else text
+    except InvalidOperation:  # an exponent of many digits; it is no class
+        return text
 
 
 def _check_points(rows: _Text) -> None:
