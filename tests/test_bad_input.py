@@ -356,3 +356,23 @@ def test_a_place_where_nothing_can_be_written_is_refused_at_once(
         (tmp_path / "folder.svg").mkdir(exist_ok=True)
         assert run_command([*command, str(file)]) == 2
         assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "certify"])
+def test_a_deleted_current_folder_is_named(command: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(json.dumps(small_keys()), encoding="utf-8")
+    argument = "adam" if command == "certify" else str(tmp_path / "study.yaml")
+    program = "import sys; from optrial.cli import main; main()"
+    line = f'mkdir gone && cd gone && rmdir ../gone && exec "$0" -P -c "{program}" "$@"'
+    ended = subprocess.run(
+        ["sh", "-c", line, sys.executable, command, argument],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(
+        "error: the current folder no longer exists. Change to another one, and run again.\n"
+    )
+    assert "Traceback" not in ended.stderr

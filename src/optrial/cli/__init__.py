@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from inspect import getdoc
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -187,6 +188,7 @@ def _run(debug: bool) -> None:
                 arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
                 _check_places(arguments)
                 _check_memory(arguments)
+                _check_folder(arguments)
                 app(args=arguments, prog_name="optrial")
             finally:
                 acknowledgement.cancel()
@@ -237,6 +239,13 @@ def _check_memory(arguments: Sequence[str]) -> None:
         raise OptrialError(f"{problem}.")
 
 
+def _check_folder(arguments: Sequence[str]) -> None:
+    """Refuse to compute in a folder that was deleted: libraries would end the process."""
+    computes = bool(arguments) and arguments[0] in ("certify", *_PANELS["Run a study"])
+    if computes and not _has_folder():
+        raise OptrialError(_NO_FOLDER)
+
+
 def _check_places(arguments: Sequence[str]) -> None:
     """Refuse files and folders without a name, and URLs where a command writes files.
 
@@ -278,8 +287,22 @@ def _message_of_system(error: OSError) -> str:
     if is_of_stream(error):
         drop_output()
         return f"the output cannot be written: {error.strerror}. Everything stored so far is kept."
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        return _NO_FOLDER
     place = f"'{cut(str(error.filename))}': " if error.filename is not None else ""
     return f"{place}{error.strerror or error}"
+
+
+_NO_FOLDER = "the current folder no longer exists. Change to another one, and run again."
+
+
+def _has_folder() -> bool:
+    """Return whether the current folder exists; it may have been deleted."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 @app.callback(invoke_without_command=True)
