@@ -441,6 +441,17 @@ class Rounded(torch.optim.SGD):
         return super().step(closure)
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "Adagrad"])
+def test_fused_kernels_mix_up_gradients_of_another_layout(name: str) -> None:
+    """The kernels of PyTorch 2.13 on the CPU; the plain and foreach variants read strides."""
+    certificate = optrial.certify(getattr(torch.optim, name))
+    (found,) = (f for f in certificate.findings if f.name == "gradient layout")
+    assert found.kind is Kind.NOTE
+    assert "moves the wrong elements with fused=True" in found.sentence
+    with pytest.raises(AssertionError):
+        exec(found.reproducer, {})
+
+
 def test_variants_that_round_at_other_places_are_conventions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

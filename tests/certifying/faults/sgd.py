@@ -14,6 +14,14 @@ FAULTS = [
         "averages gradients in the velocity, which starts at the first gradient",
     ),
     Fault(
+        "gradient in the order of memory",
+        "SGD",
+        "grad = grads[i] if not maximize else -grads[i]",
+        "grad = (grads[i] if not maximize else -grads[i]).as_strided(param.shape, param.stride())",
+        "gradient layout",
+        "moves the wrong elements if a gradient is stored in another order than its weight",
+    ),
+    Fault(
         "nesterov without momentum",
         "SGD",
         "grad = grad.add(buf, alpha=momentum)",

@@ -165,6 +165,64 @@ def _script(
     return script.add(f"assert torch.allclose(a, {b}, rtol=1e-10, atol=0), (a, {b})").text
 
 
+def accepts_other_layouts(subject: Subject) -> Iterator[Finding]:
+    """Gradients may be stored in another order than their weights."""
+    tiny, arguments = subject.tiny(49), subject.arguments(49)
+    columns_first = replace(
+        tiny,
+        gradients=[{label: _columns_first(g) for label, g in gs.items()} for gs in tiny.gradients],
+    )
+    keys = [key for key in ("foreach", "fused") if key in subject.target.signature]
+    plain = {"foreach": False} if "foreach" in keys else {}
+    for variant in (plain, *({key: True} for key in keys)):
+        given = {**arguments, **variant}
+        text = "".join(f" with {key}=True" for key, value in variant.items() if value)
+        with float64_scalars(), no_rounding():
+            try:
+                expected = _with_equal_draws(subject, tiny, given)
+            except Exception:  # noqa: BLE001  code of a user; `agrees_with_variants` reports it
+                continue
+            try:
+                actual = _with_equal_draws(subject, columns_first, given)
+            except Exception as error:  # noqa: BLE001  code of a user
+                refused = f"refuses gradients stored in another order than their weights{text}"
+                yield Finding("gradient layout", Kind.NOTE, f"{refused}: {reason(error)}")
+                continue
+        if (result := first_apart(actual, expected, _SAME)) is None:
+            continue
+        script = subject.script().add("torch.set_default_dtype(torch.float64)")
+        script.weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
+        script.add(f"one = {script.call('[a]', given)}", f"other = {script.call('[b]', given)}")
+        script.add(f"a.grad = torch.tensor({numbers(tiny.gradients[0]['a'])})")
+        script.add("b.grad = a.grad.mT.contiguous().mT", "one.step()", "other.step()")
+        script.add("assert torch.allclose(a, b, rtol=1e-10, atol=0), (a, b)")
+        sentence = f"moves the wrong elements{text} if a gradient is stored in another order than "
+        sentence += "its weight"
+        if variant.get("fused"):
+            sentence += ", as PyTorch's fused kernels do on the CPU; backward() stores them alike"
+        yield Finding(
+            "gradient layout",
+            Kind.NOTE if variant.get("fused") else Kind.FAULT,
+            sentence,
+            tensor=tensor_text(result[0], expected[result[0]]),
+            difference=result[1],
+            reproducer=script.text,
+        )
+
+
+def _columns_first(array: Tensor) -> Tensor:
+    return array.mT.contiguous().mT if array.ndim > 1 else array
+
+
+def _with_equal_draws(
+    subject: Subject, tiny: Tiny, arguments: dict[str, Any]
+) -> Mapping[str, Tensor]:
+    """Return the weights after a training that starts from fixed random generators."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return subject.trained(tiny, arguments)
+
+
 def accepts_tensor_rates(subject: Subject) -> Iterator[Finding]:
     """A learning rate that is a tensor has the effect of the number."""
     tiny, arguments = subject.tiny(44), subject.arguments(44)
@@ -374,6 +432,7 @@ def _check(name: str, run: object) -> Check:
 
 VARIANT_CHECKS = (
     _check("variants", agrees_with_variants),
+    _check("gradient layout", accepts_other_layouts),
     _check("learning rate as a tensor", accepts_tensor_rates),
     _check("compiled", agrees_when_compiled),
     _check("sparse gradients", treats_sparse_gradients),
