@@ -33,7 +33,7 @@ FAULTS = [
         "adjusted_ratio = math.sqrt(max(1, A / B))",
         "adjusted_ratio = math.sqrt(max(1, B / A))",
         "equations",
-        "C and R are exchanged",
+        "dividend and divisor of R / C are exchanged",
     ),
     Fault(
         "decay dropped",

@@ -315,7 +315,7 @@ FAULTS = [
         "Adadelta",
         "delta = acc_delta.add(eps).sqrt_()",
         "delta = acc_delta.sqrt().add_(eps)",
-        "equations",
+        "epsilon",
         "√q + eps stands in place of √(q + eps)",
     ),
     Fault(
