@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from optrial.errors import StudyError
 from optrial.results import Results
 from optrial.spec import Status
 from optrial.study import Study
@@ -63,6 +64,7 @@ ACTS = {
     "locale": lambda: locale.setlocale(locale.LC_ALL, "C"),
     "seeds": lambda: (torch.manual_seed(7), np.random.seed(7)),
     "device": lambda: torch.set_default_device("meta"),
+    "missing device": lambda: torch.set_default_device("cuda"),
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16).__enter__(),
     "mkldnn": lambda: setattr(torch.backends.mkldnn, "enabled", False),
     "precision": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
@@ -202,3 +204,22 @@ def test_a_stack_that_changes_a_setting_stores_no_numbers(tmp_path: Path) -> Non
         assert {record.status for record in results.records} == {Status.ERROR}
         assert all("torch.set_default_dtype" in record.reason for record in results.records)
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda"])
+def test_a_module_that_sets_the_default_device_is_refused(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU, PyTorch cannot even say that the default device is one."""
+    monkeypatch.chdir(tmp_path)
+    Path("elsewhere.py").write_text(
+        f"import torch\ntorch.set_default_device({device!r})\n"
+        "def net():\n    return torch.nn.Linear(2, 2)\n"
+    )
+    problem = {**small_keys()["problem"], "model": {"factory": "elsewhere:net"}}
+    try:
+        with pytest.raises(StudyError, match=r"elsewhere:net.*default device .* --device names"):
+            Study(**small_keys(problem=problem)).plan()
+    finally:
+        torch.set_default_device(None)
+        sys.modules.pop("elsewhere", None)

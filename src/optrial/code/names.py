@@ -95,10 +95,16 @@ def load_code(name: str) -> Any:
 
     Raises:
         RefusedError: a study must not call the object.
-        ImportError: the object cannot be imported; the message gives the reason.
+        ImportError: the object cannot be imported, or PyTorch then has another default device; the
+            message gives the reason.
     """
-    if name in _registered:
-        return _registered[name]
+    thing = _registered[name] if name in _registered else _imported(name)
+    if reason := _off_the_cpu():
+        raise ImportError(f"'{name}' cannot be used: {reason}")
+    return thing
+
+
+def _imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
     if module == _NOTEBOOK:
         raise ImportError(
@@ -121,6 +127,23 @@ def load_code(name: str) -> Any:
     if name not in _passed and home and origin_of(home).kind == "standard":
         raise RefusedError(f"'{name}' {_STANDARD}")
     return thing
+
+
+def _off_the_cpu() -> str:
+    """Return why tensors without a device are not on the CPU, where optrial makes them, or ""."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return ""
+    try:
+        device = str(torch.get_default_device())
+    except (AssertionError, RuntimeError):
+        device = "a GPU that PyTorch does not find"
+    if device == "cpu":
+        return ""
+    return (
+        f"PyTorch's default device is {device}; remove torch.set_default_device, for optrial "
+        "places models and data on the device that --device names"
+    )
 
 
 _STANDARD = (

@@ -56,6 +56,14 @@ def _flushes_denormals() -> bool:
     return not (torch.full((1,), 2.0**-1030, dtype=torch.float64, device="cpu") * 1.0).item()
 
 
+def _default_device() -> torch.device:
+    """Return the default device, also if it is a GPU that is not here."""
+    try:
+        return torch.get_default_device()
+    except (AssertionError, RuntimeError):
+        return torch.device("cuda")
+
+
 def _autocasts() -> int:
     """Return the number of autocast blocks that were entered and not left."""
     torch.autocast_increment_nesting()
@@ -73,7 +81,7 @@ _MKLDNN: Any = torch.backends.mkldnn
 
 _SETTINGS: Mapping[str, _Setting] = {
     "torch.set_default_dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "torch.set_default_device": (torch.get_default_device, torch.set_default_device),
+    "torch.set_default_device": (_default_device, torch.set_default_device),
     "torch.set_grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch.set_num_threads": (torch.get_num_threads, torch.set_num_threads),
     # The older settings of precision write the newer ones, which therefore come after them.
