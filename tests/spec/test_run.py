@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -98,3 +101,16 @@ def test_a_run_with_another_seed_is_the_run_that_has_it(seed: int) -> None:
     assert spec.with_seed(seed).run_id == replace(spec, seed=seed).run_id
     assert spec.with_seed(seed).without_seed == spec.without_seed
     assert spec.with_seed(seed).setting_id == spec.setting_id
+
+
+@pytest.mark.parametrize("copy", [deepcopy, lambda spec: pickle.loads(pickle.dumps(spec))])
+def test_values_that_are_copied_later_are_those_of_the_run(
+    copy: Callable[[RunSpec], RunSpec],
+) -> None:
+    first = SPEC.with_seed(1)
+    second = first.with_seed(2)
+    assert copy(second) == second == replace(SPEC, seed=2)
+    assert (first.loss, first.seed, second.seed) == (SPEC.loss, 1, 2)
+    assert first.hyperparameters is second.hyperparameters
+    with pytest.raises(AttributeError, match="mass"):
+        second.mass  # type: ignore[attr-defined]  # noqa: B018
