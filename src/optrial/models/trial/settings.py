@@ -196,8 +196,9 @@ _PLACES: Mapping[str, Any] = {
     "torch.nn.Module": torch.nn.Module,
     "torch.optim.Optimizer": torch.optim.Optimizer,
 }
+_SET_BY_PYTORCH = {"Storage"}  # with the default type
 _NAMES: Mapping[str, Set[str]] = {
-    place: {name for name in dir(holder) if callable(getattr(holder, name, None))}
+    place: {name for name in dir(holder) if callable(getattr(holder, name, None))} - _SET_BY_PYTORCH
     for place, holder in _PLACES.items()
 }
 # Functions that are called beside those of every module or optimizer.
