@@ -173,14 +173,16 @@ def test_settings_that_steps_change_are_a_fault(monkeypatch: pytest.MonkeyPatch)
     names = ("determinism", "settings")
     checks = tuple(check for check in INTERFACE_CHECKS if check.name in names)
     monkeypatch.setattr(certificate, "CHECKS", checks)
-    result = optrial.certify(Settling, against="sgd", draws=1)
-    assert torch.get_default_dtype() is torch.float32
-    (fault,) = (finding for finding in result.findings if finding.kind is Kind.FAULT)
-    assert fault.name == "settings"
-    assert "changes the setting of torch.set_default_dtype" in fault.sentence
-    with pytest.raises(AssertionError):
-        exec(fault.reproducer, {})
-    torch.set_default_dtype(torch.float32)
+    try:
+        result = optrial.certify(Settling, against="sgd", draws=1)
+        assert torch.get_default_dtype() is torch.float32
+        (fault,) = (finding for finding in result.findings if finding.kind is Kind.FAULT)
+        assert fault.name == "settings"
+        assert "changes the setting of torch.set_default_dtype" in fault.sentence
+        with pytest.raises(AssertionError):
+            exec(fault.reproducer, {})
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.slow

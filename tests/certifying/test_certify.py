@@ -448,7 +448,7 @@ def test_fused_kernels_mix_up_gradients_of_another_layout(name: str) -> None:
     (found,) = (f for f in certificate.findings if f.name == "gradient layout")
     assert found.kind is Kind.NOTE
     assert "moves the wrong elements with fused=True" in found.sentence
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError), float32_afterwards():
         exec(found.reproducer, {})
 
 
