@@ -112,6 +112,10 @@ def lazy(classes: int) -> nn.Module:
     return nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(classes))
 
 
+def without_memory() -> nn.Module:
+    return nn.Linear(2, 2, device="meta")
+
+
 def all_frozen() -> nn.Module:
     return Residual().requires_grad_(False)
 

@@ -103,7 +103,7 @@ def test_another_version_or_processor_is_another_speed(
         case "torch":
             monkeypatch.setattr(torch, "__version__", "99.0")
         case "optrial":
-            monkeypatch.setattr(speeds, "version", lambda name: "99.0")
+            monkeypatch.setattr(speeds, "__version__", "99.0")
         case _:
             monkeypatch.setattr("platform.processor", lambda: "another")
     assert measured(A, [9.0, 9.0]) == [9.0, 9.0]

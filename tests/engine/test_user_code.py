@@ -223,6 +223,7 @@ def test_wrong_code_is_one_clear_error(changes: dict[str, Any], path: str, says:
     [
         ({"model": "not_a_module"}, "model.factory", "must return a torch.nn.Module"),
         ({"model": "all_frozen"}, "model.factory", "without parameters to train; set"),
+        ({"model": "without_memory"}, "model.factory", "tensors on 'meta'; make them on"),
         ({"model": "wide"}, "model.factory", "4x3) on inputs of shape (32, 2), float32."),
         ({"model": "of_one_class"}, "model.factory", "shape (32, 1); 2 classes need (32, 2)."),
         ({"model": "Pair"}, "model.factory", "and use loss: mean_output."),

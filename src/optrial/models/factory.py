@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,9 @@ def build_from_factory(
     if not trained_parameters(model):
         way_out = "set requires_grad for at least one."
         raise _factory_error(f"'{name}' returned a module without parameters to train; {way_out}")
+    if any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
+        way_out = "make them on a device that has memory, or on the default one."
+        raise _factory_error(f"'{name}' returned a module with tensors on 'meta'; {way_out}")
     model.train()
     return model
 
