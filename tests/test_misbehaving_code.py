@@ -64,6 +64,7 @@ ACTS = {
     "locale": lambda: locale.setlocale(locale.LC_ALL, "C"),
     "seeds": lambda: (torch.manual_seed(7), np.random.seed(7)),
     "device": lambda: torch.set_default_device("meta"),
+    "missing device": lambda: torch.set_default_device("cuda"),
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16).__enter__(),
     "mkldnn": lambda: setattr(torch.backends.mkldnn, "enabled", False),
     "precision": lambda: setattr(torch.backends, "fp32_precision", "tf32"),

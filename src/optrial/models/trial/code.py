@@ -36,14 +36,19 @@ def try_code(
         metrics: names.
         keyed: whether runs draw keyed dropout masks, as all do except those of `rng: script`.
     """
-    with kept_settings() as changes:
-        problems = on_any_device(
-            lambda device: [
-                *loss_with_parameters(problem.loss[0]),
-                *_problems(problem, metrics, device, keyed=keyed),
-            ],
-            failed=bool,
-        )
+    problems, changes = list[Problem](), list[str]()
+    try:
+        with kept_settings() as changes:
+            problems = on_any_device(
+                lambda device: [
+                    *loss_with_parameters(problem.loss[0]),
+                    *_problems(problem, metrics, device, keyed=keyed),
+                ],
+                failed=bool,
+            )
+    except USER_CODE_ERRORS:
+        if not changes:
+            raise
     if changes:  # they may be the cause of the other problems
         names = filter(is_code, (problem.model[0], problem.loss[0], *metrics))
         return [Problem("", f"{' or '.join(map(repr, names))} {changes[0]}.")]
