@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from optrial.analysis.audit import AUDIT_RULES, AuditReport, audit
 from optrial.data import BatchOrder
@@ -117,7 +116,7 @@ def slow_first_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def low_precision(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    patch.setattr("optrial.engine.options.float32_products", lambda: "medium")
 
 
 def certified(patch: pytest.MonkeyPatch) -> None:
