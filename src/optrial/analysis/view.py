@@ -21,6 +21,7 @@ from optrial.analysis.contenders import (
     Contender,
     OptimizerRuns,
     by_rung,
+    by_setting,
     optimizers_of,
     report_metric,
 )
@@ -146,6 +147,11 @@ class ProblemView:
         """The runs that are results; the trials, of the last rung, while the study still tunes."""
         results = tuple(record for record in self.records if record.phase == "report")
         return results or tuple(by_rung(self.records)[-1])
+
+    @cached_property
+    def reported_settings(self) -> dict[str, tuple[Record, ...]]:
+        """The runs that are results by id of their setting, in the order of the plan."""
+        return by_setting(self.reported)
 
     @cached_property
     def contenders(self) -> tuple[Contender, ...]:
@@ -353,24 +359,20 @@ class ProblemView:
             settings: ids of settings; by default all.
             further: runs of settings that are not reported.
         """
-        records = [*self.reported, *further]
-        members: dict[str, dict[str, Curve]] = {}
-        for record in records:
-            curve = curves.get(record.run_id)
-            wanted = settings is None or record.setting_id in settings
-            if wanted and curve is not None and len(curve):
-                members.setdefault(record.setting_id, {})[record.run_id] = curve
-        by_id = {record.run_id: record for record in records}
-        return {
-            setting: make_band(
-                of_setting,
-                self.seed,
-                points=points,
-                bounds=self.directions.bounds(metric),
-                folds=FoldsOfRuns.of(map(by_id.__getitem__, of_setting), metric),
-            )
-            for setting, of_setting in members.items()
-        }
+        bands = {}
+        for setting, records in (self.reported_settings | by_setting(further)).items():
+            if settings is not None and setting not in settings:
+                continue
+            known = {r.run_id: r for r in records if len(curves.get(r.run_id, ()))}
+            if known:
+                bands[setting] = make_band(
+                    {run_id: curves[run_id] for run_id in known},
+                    self.seed,
+                    points=points,
+                    bounds=self.directions.bounds(metric),
+                    folds=FoldsOfRuns.of(known.values(), metric),
+                )
+        return bands
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -93,12 +93,17 @@ def value_in_json(text: str, name: str) -> Any:
     """
     if "\\" in text:  # a name with an escaped quote may end like another
         return from_json(text).get(name)
-    before = f"{json.dumps(name)}: "
+    before = _before_value(name)
     place = text.find(before)
     return None if place < 0 else _decode_json(text, place + len(before))[0]
 
 
 _decode_json = json.JSONDecoder().raw_decode
+
+
+@lru_cache(1000)
+def _before_value(name: str) -> str:
+    return f"{json.dumps(name)}: "
 
 
 def encode_facts(facts: RunFacts) -> dict[str, Any]:

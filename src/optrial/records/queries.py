@@ -23,6 +23,7 @@ from optrial.records.forms import fields_fit
 from optrial.records.record import Curve, PlannedRun, Record
 from optrial.records.rows import (
     COVERED,
+    DECODE_ERRORS,
     DamagedError,
     Latest,
     check,
@@ -31,6 +32,7 @@ from optrial.records.rows import (
     name_of,
     run_row,
     sealed,
+    undecodable,
 )
 from optrial.records.schema import (
     curves,
@@ -325,10 +327,12 @@ def _entries(
             check_values(table, row[first:last], row[last])
         if not row[0] == row[_OUTCOME_OF] == row[_PLACE_OF]:
             raise DamagedError(f"run {row[0]}: an index of the database is damaged")
-        with decoding(f"run {row[0]}"):
+        try:
             ends = _ends(_latest_text(row)).items()
             final = {sys.intern(metric): value for metric, (_, value, _) in ends}
             record = _record(row, reader, final)
+        except DECODE_ERRORS as error:
+            raise undecodable(f"run {row[0]}", error) from error
         current, number = row[-2:]
         yield _position(row) if current else _UNPLANNED + number, record, final
 
@@ -437,8 +441,8 @@ def parts_of_curves(
     parts: defaultdict[tuple[str, str], list[StoredPart]] = defaultdict(list)
     for row in _of_runs(connection, query, run_ids):
         check_values(curves, row[:-1], row[-1])
-        run_id, name, first_step, *part, _ = row
-        parts[run_id, name].append((first_step, tuple(part)))
+        run_id, name, first_step = row[:3]
+        parts[run_id, name].append((first_step, tuple(row[3:-1])))
     for parts_of_curve in parts.values():
         if len(parts_of_curve) > 1:
             parts_of_curve.sort(key=itemgetter(0))
@@ -454,8 +458,10 @@ def ends_of_curves(
     """
     ends_of: dict[str, Mapping[str, End]] = {}
     for run_id, text in _of_runs(connection, ENDS, run_ids):
-        with decoding(f"run {run_id}: its outcome"):
+        try:
             ends_of[run_id] = _ends(text, metric)
+        except DECODE_ERRORS as error:
+            raise undecodable(f"run {run_id}: its outcome", error) from error
     return {
         (run_id, name): end
         for run_id in run_ids
@@ -493,9 +499,12 @@ def whole_curve(
     Raises:
         DamagedError: a part is missing or cannot be decoded.
     """
-    with decoding(f"run {run_id}: {metric}"):
-        if parts:
+    if parts:
+        try:
             curve = decode_curve([part for _, part in parts], known)
-            if len(curve) and (curve.steps[-1], len(curve)) == (end[0], end[2]):
-                return curve
-        raise DamagedError(f"run {run_id}: parts of {metric} are missing")
+        except DECODE_ERRORS as error:
+            raise undecodable(f"run {run_id}: {metric}", error) from error
+        steps = curve.steps
+        if len(steps) and (steps[-1], len(steps)) == (end[0], end[2]):
+            return curve
+    raise DamagedError(f"run {run_id}: parts of {metric} are missing")

@@ -33,6 +33,7 @@ from optrial.spec import Status
 
 __all__ = [
     "COVERED",
+    "DECODE_ERRORS",
     "DamagedError",
     "Latest",
     "as_json",
@@ -49,6 +50,7 @@ __all__ = [
     "planned_outcomes",
     "run_row",
     "sealed",
+    "undecodable",
 ]
 
 Row = Mapping[Any, Any]  # columns by name: a dict, or a row of SQLAlchemy
@@ -82,10 +84,11 @@ _NAMES = {
 }
 """Name of a row in messages, by table."""
 
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RecursionError),
     *(zlib.error, zipfile.BadZipFile, NotImplementedError),
 )
+"""What the decoders raise for data that they did not write."""
 
 
 class DamagedError(Exception):
@@ -106,10 +109,13 @@ def _of_texts(values: Sequence[object]) -> int:
 
 
 def _of_parts(values: Sequence[object]) -> int:
-    parts = [
-        value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
-        for value in values
-    ]
+    try:
+        parts = [value if type(value) is bytes else str(value).encode() for value in values]
+    except UnicodeEncodeError:
+        parts = [
+            value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
+            for value in values
+        ]
     return zlib.crc32(b"".join(parts), _of_lengths((*map(len, parts),)))
 
 
@@ -155,14 +161,21 @@ class _Decoding:
         """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, _DECODE_ERRORS):
-            kind_of_error = type(error).__name__
-            raise DamagedError(f"{self._name} cannot be decoded ({kind_of_error})") from error
+        if isinstance(error, DECODE_ERRORS):
+            raise undecodable(self._name, error) from error
 
 
 def decoding(name: str) -> _Decoding:
-    """Turn any failure to decode into a `DamagedError` about what has this name."""
+    """Turn any of `DECODE_ERRORS` into the error `undecodable` about what has this name.
+
+    Loops over many rows catch the errors themselves, which takes no time where there are none.
+    """
     return _Decoding(name)
+
+
+def undecodable(name: str, error: BaseException) -> DamagedError:
+    """Return the error about what has this name, from that of its decoder."""
+    return DamagedError(f"{name} cannot be decoded ({type(error).__name__})")
 
 
 def as_json(value: object) -> str:

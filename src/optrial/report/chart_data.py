@@ -75,10 +75,7 @@ def _problem_data(
             strict=True,
         )
     )
-    members: dict[str, list[Record]] = {}
-    for record in problem.reported:
-        if record.setting_id in shown:
-            members.setdefault(record.setting_id, []).append(record)
+    members = {key: runs for key, runs in problem.reported_settings.items() if key in shown}
     lines = {key: index for index, key in enumerate(members)}
     return {
         "metric": problem.metric,
@@ -122,12 +119,11 @@ def _problem_data(
 def _curve_data(
     view: StudyView, problem: ProblemView, metric: str, lines: Groups
 ) -> list[dict[str, Any]]:
-    seeds = {record.run_id: record.pair for record in problem.reported}
-    ends = {record.setting_id: record.steps for record in problem.reported}
+    runs_of = problem.reported_settings
     published: dict[str, list[tuple[int, float]]] = {}
     for value in view.published(problem):
-        if value.metric == metric and value.setting_id in ends:
-            last = ends[value.setting_id]
+        if value.metric == metric and value.setting_id in runs_of:
+            last = runs_of[value.setting_id][-1].steps
             step = last if value.step is None else value.step
             if step <= last:
                 published.setdefault(value.setting_id, []).append((step, value.reported))
@@ -140,12 +136,18 @@ def _curve_data(
             "mean": _rounded(band.mean),
             "low": _rounded(band.low),
             "high": _rounded(band.high),
-            "seeds": [seeds[run] for run in band.runs[:singles]],
+            "seeds": _pairs(runs_of[key], band.runs[:singles]),
             "values": [_rounded(row) for row in band.values[:singles]],
             "published": published.get(key, []),
         }
         for key, band in problem.bands(metric, view.curves(metric), view.points, lines).items()
     ]
+
+
+def _pairs(records: Iterable[Record], run_ids: Sequence[str]) -> list[int]:
+    """Return the seeds, or folds, of runs."""
+    pairs = {record.run_id: record.pair for record in records} if run_ids else {}
+    return [pairs[run_id] for run_id in run_ids]
 
 
 def _style_data(style: LineStyle) -> dict[str, Any]:

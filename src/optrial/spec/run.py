@@ -135,27 +135,26 @@ class _WithoutSeed:
     """Values, texts and hashes of every field but the seed, shared by the seeds of a setting.
 
     Attributes:
-        values: values of the fields.
-        often_used: values of the fields `_OFTEN_USED`.
+        run: one of the runs.
+        often_used: values of its fields `_OFTEN_USED`.
     """
 
     def __init__(self, run: RunSpec) -> None:
-        self._run = run
-        self.values = _values(run)
+        self.run = run
         self.often_used = _often_used(run)
 
     @cached_property
     def text(self) -> str:
-        return json.dumps(self._run.as_dict() | {"seed": None}, sort_keys=True)
+        return json.dumps(self.run.as_dict() | {"seed": None}, sort_keys=True)
 
     @cached_property
     def setting_id(self) -> str:
-        other = self._run.rung or self._run.fold
+        other = self.run.rung or self.run.fold
         return other.setting_id if other else self._digest_without(*_OF_A_PHASE)
 
     @cached_property
     def protocol_id(self) -> str:
-        fold = self._run.fold
+        fold = self.run.fold
         own = (*_OF_AN_OPTIMIZER, *_OF_A_PHASE, "rung")
         return fold.protocol_id if fold else self._digest_without(*own)
 
@@ -166,7 +165,7 @@ class _WithoutSeed:
 
     @cached_property
     def structure(self) -> str:
-        run = self._run
+        run = self.run
         if not (run.groups or run.as_vectors or run.modify):
             return ""
         names = dict.fromkeys(name for group in run.groups for name in group.parameters)
@@ -180,14 +179,14 @@ class _WithoutSeed:
 
     @cached_property
     def json(self) -> str:
-        values = {name: value for name, value in self._run.as_dict().items() if name != "seed"}
+        values = {name: value for name, value in self.run.as_dict().items() if name != "seed"}
         return json.dumps(values, allow_nan=False)
 
     @cached_property
     def identifying(self) -> dict[str, Any]:
         """Fields of an id: those without a default or with another value."""
-        values = self._run.as_dict()
-        for field in fields(self._run):
+        values = self.run.as_dict()
+        for field in fields(self.run):
             if field.default is not MISSING and values[field.name] == field.default:
                 del values[field.name]
         return values
@@ -481,23 +480,24 @@ class RunSpec(_Computed):
     def with_seed(self, seed: int) -> RunSpec:
         """Return the run with another seed; it shares all other values with this one.
 
-        Most are copied when one of them is first used: many commands use few values of many runs.
+        Most are copied when they are first used: many commands use few values of many runs.
         """
         run = object.__new__(RunSpec)
         shared = self._of_all_seeds
         object.__setattr__(run, "_without_seed", shared)
         object.__setattr__(run, "seed", seed)
-        _set(run, _OFTEN_USED, shared.often_used)
+        any(map(call, _SETTERS, repeat(run), shared.often_used))  # each returns None
         return run
 
     if not TYPE_CHECKING:  # else every name would pass for a field
 
         def __getattr__(self, name: str) -> Any:
-            """Copy the shared values: Python asks here for one that `with_seed` has not set."""
-            if name not in _SETTER_OF:
+            """Copy a shared value: Python asks here for those that `with_seed` has not set."""
+            if name not in _SHARED:
                 raise AttributeError(f"a run has no {name!r}", name=name, obj=self)
-            _set(self, _SETTER_OF, self._without_seed.values)
-            return getattr(self, name)
+            value = getattr(self._without_seed.run, name)
+            object.__setattr__(self, name, value)
+            return value
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -532,14 +532,10 @@ class RunSpec(_Computed):
         return values
 
 
-_SHARED = [field.name for field in fields(RunSpec) if field.name != "seed"]
-_SETTER_OF = {name: getattr(RunSpec, name).__set__ for name in _SHARED}
+_SHARED = {field.name for field in fields(RunSpec)} - {"seed"}
 _OFTEN_USED = ("optimizer", "fold", "steps", "budget_seconds")
-_values, _often_used = attrgetter(*_SHARED), attrgetter(*_OFTEN_USED)
-
-
-def _set(run: RunSpec, names: Iterable[str], values: Iterable[object]) -> None:
-    any(map(call, map(_SETTER_OF.__getitem__, names), repeat(run), values))  # each returns None
+_often_used = attrgetter(*_OFTEN_USED)
+_SETTERS = [getattr(RunSpec, name).__set__ for name in _OFTEN_USED]
 
 
 @dataclass(frozen=True, order=True)
