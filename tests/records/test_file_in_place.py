@@ -1,8 +1,10 @@
-"""A store that is deleted, moved or replaced while it is written to: one error, nothing claimed."""
+"""A store that is deleted, moved, replaced or linked: one error, nothing claimed."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import pytest
 
 from optrial.callbacks import Callback
-from optrial.errors import StoreError
+from optrial.errors import StoreBusyError, StoreError
 from optrial.records import Store
+from optrial.results import load
 from optrial.spec import Status
 from optrial.study import Study
 from tests.small import small_keys
@@ -68,3 +71,36 @@ def test_a_folder_may_be_reached_by_a_link(tmp_path: Path) -> None:
         pass
     with Store.open(tmp_path / "real") as store:
         assert [record.status for record in store.runs()] == [Status.DONE]
+
+
+def test_a_file_with_another_name_is_not_written_to(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with Study(**small_keys()).run(folder):
+        pass
+    os.link(folder / "study.db", tmp_path / "backup.db")
+    before = (tmp_path / "backup.db").read_bytes()
+    with pytest.raises(StoreError, match="another name") as refused:
+        Study(**small_keys(seeds=[0, 1])).run(folder)
+    assert (tmp_path / "backup.db").read_bytes() == before
+    with load(folder) as results:
+        assert len(results.records) == 1
+    _, _, remedy = str(refused.value).partition("of its own: ")
+    subprocess.run(remedy, shell=True, check=True)
+    with Study(**small_keys(seeds=[0, 1])).run(folder) as results:
+        assert {record.status for record in results.records} == {Status.DONE}
+    assert (tmp_path / "backup.db").read_bytes() == before
+
+
+def test_folders_with_one_file_have_one_writer(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "second/study.db").symlink_to(tmp_path / "first/study.db")
+    study = Study(**small_keys())
+    with (
+        Store.open(tmp_path / "first", create=True) as store,
+        store.lock(),
+        pytest.raises(StoreBusyError, match="is training into it"),
+    ):
+        study.run(tmp_path / "second")
+    with study.run(tmp_path / "second") as results:
+        assert [record.status for record in results.records] == [Status.DONE]

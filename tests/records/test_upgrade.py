@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from optrial.callbacks import Callback
 from optrial.errors import StoreBusyError, StoreError
 from optrial.records import Store, upgrade, verify
-from optrial.records.database import file_lock, find_database
+from optrial.records.database import find_database, folder_lock
 from optrial.results import load
 from optrial.spec import Status
 from optrial.study import Study
@@ -142,7 +142,7 @@ def test_a_run_upgrades_and_goes_on(old: Path) -> None:
 
 def test_a_study_that_trains_is_not_upgraded(old: Path) -> None:
     before = (old / "study.db").read_bytes()
-    with file_lock(old / "study.lock") as locked:
+    with folder_lock(old) as locked:
         assert locked
         with pytest.raises(StoreBusyError, match="another process"):
             upgrade(old)

@@ -15,7 +15,7 @@ import sqlalchemy as sql
 
 from optrial.errors import StoreBusyError, StoreError
 from optrial.files import flush
-from optrial.records.database import Database, file_lock
+from optrial.records.database import Database, folder_lock
 
 __all__ = ["back_up", "new_backup", "set_aside"]
 
@@ -41,7 +41,7 @@ def set_aside(folder: Path) -> Path | None:
     if not _left_in(folder):
         return None
     try:
-        with file_lock(folder / "study.lock") as locked:
+        with folder_lock(folder) as locked:
             if not locked:
                 raise StoreBusyError(
                     f"{folder}: another process is training into it. Wait until it is done, stop "

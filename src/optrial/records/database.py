@@ -33,8 +33,8 @@ __all__ = [
     "ConflictError",
     "Database",
     "FileInPlace",
-    "file_lock",
     "find_database",
+    "folder_lock",
     "lossless_text",
     "place_of",
     "shown_location",
@@ -378,6 +378,7 @@ def _folder(folder: Path, *, create: bool) -> Database:
             raise StoreError(f"'{folder}' is a file. Name the folder of a study.")
         if create:
             make_folder(folder)
+            _check_own_file(file)
         if not create and not file.exists():
             raise StoreError(
                 f"no study is stored in '{folder}'. Check the path, or create one with: "
@@ -387,10 +388,33 @@ def _folder(folder: Path, *, create: bool) -> Database:
         raise StoreError(
             f"'{folder}' cannot be a study folder: {error.strerror}. Choose another folder."
         ) from error
-    lock = partial(file_lock, folder / "study.lock")
+    lock = partial(folder_lock, folder)
     return Database(
         str(folder), sqlite_engine(file, create=create), lock, location=str(folder), folder=folder
     )
+
+
+def _check_own_file(file: Path) -> None:
+    """Refuse to write to a file that has another name.
+
+    SQLite keeps a journal for each name of a file, so that writing through one damages the database
+    for those who use another: "How To Corrupt An SQLite Database File", section 2.5.
+    """
+    if file.exists() and file.stat().st_nlink > 1:
+        own = file.with_name("own.db")
+        raise StoreError(
+            f"'{file}' has another name (a hard link, as some backups are), and training would "
+            f"damage what that shows. Make it a file of its own: cp '{file}' '{own}' && "
+            f"mv '{own}' '{file}'"
+        )
+
+
+def folder_lock(folder: Path) -> AbstractContextManager[bool]:
+    """Try to lock the store of a folder, where its file is if that is a symbolic link.
+
+    See `file_lock`.
+    """
+    return file_lock(Path(os.path.realpath(folder / "study.db")).with_name("study.lock"))
 
 
 def sqlite_engine(file: Path, *, create: bool) -> sql.Engine:
