@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ ACTS = {
     "products": lambda: torch.set_float32_matmul_precision("medium"),
     "method": lambda: setattr(torch.Tensor, "relu", torch.Tensor.sin),
     "function": lambda: setattr(torch.nn.init, "kaiming_uniform_", lambda it, **of: it),
+    "clock": lambda: setattr(time, "monotonic", float),
     "hook": lambda: torch.nn.modules.module.register_module_forward_hook(lambda *of: 2 * of[-1]),
 }
 
@@ -87,7 +89,7 @@ def state() -> list[object]:
         *(torch.get_default_device(), torch.is_autocast_enabled("cpu"), torch.Tensor.relu),
         *(torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision()),  # type: ignore[attr-defined]
         *(torch.backends.cuda.matmul.fp32_precision, torch.nn.init.kaiming_uniform_),
-        len(torch.nn.modules.module._global_forward_hooks),
+        *(len(torch.nn.modules.module._global_forward_hooks), time.monotonic),
     ]
 
 
@@ -142,15 +144,18 @@ def test_a_run_that_changes_a_setting_on_its_way_is_refused(
     assert f"Misbehaving changes the setting of {CHANGED[act]} for every run" in record.reason
 
 
-def test_a_run_that_replaces_a_function_of_pytorch_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("act", "name"), [("method", "torch.Tensor.relu"), ("clock", "time.monotonic")]
+)
+def test_a_run_that_replaces_a_function_is_refused(
+    act: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(WITHIN, "act", ACTS["method"])
+    monkeypatch.setitem(WITHIN, "act", ACTS[act])
     loud = {"torch": "tests.test_misbehaving_code:Misbehaving", "lr": 0.1}
     with Study(**small_keys(optimizers=[loud])).run(tmp_path) as results:
         (record,) = results.records
     assert record.status is Status.ERROR
-    assert "Misbehaving replaces torch.Tensor.relu for every run" in record.reason
+    assert f"Misbehaving replaces {name} for every run" in record.reason
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
@@ -195,6 +196,7 @@ _PLACES: Mapping[str, Any] = {
     "torch.nn.init": torch.nn.init,
     "torch.nn.Module": torch.nn.Module,
     "torch.optim.Optimizer": torch.optim.Optimizer,
+    "time": time,
 }
 _SET_BY_PYTORCH = {"Storage"}  # with the default type
 _NAMES: Mapping[str, Set[str]] = {
@@ -211,7 +213,9 @@ _HOOKS: Mapping[str, dict[int, Any]] = {
 
 
 class Snapshot:
-    """What user code may change of PyTorch: its settings, its functions and its global hooks."""
+    """What user code may change for others: PyTorch's settings, functions and global hooks, and the
+    functions that tell the time.
+    """
 
     def __init__(self) -> None:
         self._settings = settings()
