@@ -195,6 +195,34 @@ def all_end(folder: Path) -> bool:
     return not processes_in(folder)
 
 
+def write_slow_study(folder: Path) -> None:
+    (folder / "slow.py").write_text(SLOW)
+    keys = small_keys(
+        problem={"dataset": "moons", "model": {"factory": "slow:Net"}},
+        budget={"steps": 500},
+        evaluate={"every": {"steps": 50}},
+        seeds=3,
+        engine="reference",
+    )
+    with (folder / "study.yaml").open("w") as file:
+        YAML().dump(keys, file)
+
+
+def end(folder: Path, out: str) -> dict[Any, Any]:
+    """Run the slow study in a folder to its end."""
+    process = run_command(folder, out, "local")
+    _, err = process.communicate(timeout=patience(100))
+    assert process.returncode == 0, err
+    return contents(folder / out)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_slow_study(folder)
+    return end(folder, "whole")
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
     ("executor", "number", "times"),
@@ -211,22 +239,17 @@ def all_end(folder: Path) -> bool:
     ],
 )
 def test_signals_end_the_workers_and_lose_nothing(
-    executor: str, number: signal.Signals, times: int, tmp_path: Path
+    executor: str,
+    number: signal.Signals,
+    times: int,
+    undisturbed: dict[Any, Any],
+    tmp_path: Path,
 ) -> None:
     """The first stores a checkpoint; a second one ends what hangs at once, with its children."""
     if executor == "ray" and find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     folder = tmp_path.resolve()
-    (folder / "slow.py").write_text(SLOW)
-    keys = small_keys(
-        problem={"dataset": "moons", "model": {"factory": "slow:Net"}},
-        budget={"steps": 1000},
-        evaluate={"every": {"steps": 100}},
-        seeds=3,
-        engine="reference",
-    )
-    with (folder / "study.yaml").open("w") as file:
-        YAML().dump(keys, file)
+    write_slow_study(folder)
     process = run_command(folder, "parts", executor)
     wait_until(lambda: has_stored_steps(folder / "parts"), process)
     if times == 2:
@@ -244,9 +267,5 @@ def test_signals_end_the_workers_and_lose_nothing(
     with Store.open(folder / "parts") as store:
         records = store.runs()
     assert {record.status for record in records} <= {*Status} - {Status.ERROR}
-    assert any(0 < record.step < 1000 for record in records)
-    for out in ("parts", "whole"):
-        again = run_command(folder, out, "local")
-        _, err = again.communicate(timeout=patience(100))
-        assert again.returncode == 0, err
-    assert contents(folder / "parts") == contents(folder / "whole")
+    assert any(0 < record.step < 500 for record in records)
+    assert end(folder, "parts") == undisturbed
