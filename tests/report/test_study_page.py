@@ -357,6 +357,16 @@ def test_the_same_study_makes_the_same_page() -> None:
     assert first == second
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({}, "one setting of each"), ({"metrics": {"test_accuracy": 0.5}}, "compared settings")],
+)
+def test_the_curves_at_first_have_their_name(changes: dict[str, Any], name: str) -> None:
+    """Without a validation split, none of several settings is chosen."""
+    page = parse_page(study_page(made_up_view(made_up_records(**changes))))
+    assert name in [option.text for option in page.all("option")]
+
+
 def data_of(page: Element) -> dict[str, Any]:
     (script,) = page.all("script", id="data")
     data: dict[str, Any] = json.loads(script.text)
