@@ -482,5 +482,6 @@ def test_the_script_is_replayed_to_the_printed_digits(name: str, tmp_path: Path)
             own = [value for value in values if (value.name, value.metric) == (rule, metric)]
             measured = [value.measured.mean for value in own if value.measured]
             assert measured[: len(wanted)] == wanted, rule
-            if rule == "adam":
-                assert measured == pytest.approx([value.reported for value in own], rel=2e-3)
+            if metric == "test_accuracy" or rule != "momentum":  # whose last losses are chaotic
+                printed = [value.reported for value in own]
+                assert measured == pytest.approx(printed, rel=2e-3 if rule == "adam" else 1e-2)

@@ -14,6 +14,7 @@ import pytest
 from optrial.callbacks import Callback
 from optrial.errors import StoreBusyError, StoreError
 from optrial.records import Store
+from optrial.records.verify import verify
 from optrial.results import load
 from optrial.spec import Status
 from optrial.study import Study
@@ -81,10 +82,12 @@ def test_a_file_with_another_name_is_not_written_to(tmp_path: Path) -> None:
     before = (tmp_path / "backup.db").read_bytes()
     with pytest.raises(StoreError, match="another name") as refused:
         Study(**small_keys(seeds=[0, 1])).run(folder)
+    with pytest.raises(StoreError, match="another name"):
+        verify(folder, repair=True)
     assert (tmp_path / "backup.db").read_bytes() == before
     with load(folder) as results:
         assert len(results.records) == 1
-    _, _, remedy = str(refused.value).partition("of its own: ")
+    _, _, remedy = str(refused.value).partition("by a copy: ")
     subprocess.run(remedy, shell=True, check=True)
     with Study(**small_keys(seeds=[0, 1])).run(folder) as results:
         assert {record.status for record in results.records} == {Status.DONE}

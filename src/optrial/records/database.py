@@ -388,7 +388,7 @@ def _folder(folder: Path, *, create: bool) -> Database:
         raise StoreError(
             f"'{folder}' cannot be a study folder: {error.strerror}. Choose another folder."
         ) from error
-    lock = partial(folder_lock, folder)
+    lock = partial(_writer_lock, folder)
     return Database(
         str(folder), sqlite_engine(file, create=create), lock, location=str(folder), folder=folder
     )
@@ -401,12 +401,19 @@ def _check_own_file(file: Path) -> None:
     for those who use another: "How To Corrupt An SQLite Database File", section 2.5.
     """
     if file.exists() and file.stat().st_nlink > 1:
-        own = file.with_name("own.db")
+        copy = file.with_name("copy.db")
         raise StoreError(
-            f"'{file}' has another name (a hard link, as some backups are), and training would "
-            f"damage what that shows. Make it a file of its own: cp '{file}' '{own}' && "
-            f"mv '{own}' '{file}'"
+            f"'{file}' has another name (a hard link, as some backups are), and writing would "
+            f"damage what that shows. Replace it by a copy: cp '{file}' '{copy}' && "
+            f"mv '{copy}' '{file}'"
         )
+
+
+@contextmanager
+def _writer_lock(folder: Path) -> Iterator[bool]:
+    _check_own_file(folder / "study.db")
+    with folder_lock(folder) as locked:
+        yield locked
 
 
 def folder_lock(folder: Path) -> AbstractContextManager[bool]:

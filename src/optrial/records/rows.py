@@ -88,7 +88,7 @@ DECODE_ERRORS = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RecursionError),
     *(zlib.error, zipfile.BadZipFile, NotImplementedError),
 )
-"""What the decoders raise for data that they did not write."""
+"""Errors that the decoders raise for data that they did not write."""
 
 
 class DamagedError(Exception):
@@ -109,13 +109,10 @@ def _of_texts(values: Sequence[object]) -> int:
 
 
 def _of_parts(values: Sequence[object]) -> int:
-    try:
-        parts = [value if type(value) is bytes else str(value).encode() for value in values]
-    except UnicodeEncodeError:
-        parts = [
-            value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
-            for value in values
-        ]
+    parts = [
+        value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
+        for value in values
+    ]
     return zlib.crc32(b"".join(parts), _of_lengths((*map(len, parts),)))
 
 

@@ -213,8 +213,8 @@ _HOOKS: Mapping[str, dict[int, Any]] = {
 
 
 class Snapshot:
-    """What user code may change for others: PyTorch's settings, functions and global hooks, and the
-    functions that tell the time.
+    """State of the process that user code may change for other runs: settings, functions and global
+    hooks of PyTorch, and functions of `time`.
     """
 
     def __init__(self) -> None:
